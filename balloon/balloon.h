@@ -1,0 +1,67 @@
+/*
+ * The hypervisor's side of one guest's balloon: the shared page, target and actual, what the driver
+ * said, statistics stamped with the hypervisor's clock. Wire format: vmm/abi/aerostat.h.
+ *
+ * Locks: LOCK_RANK_BALLOON inside each call; calls into mm/p2m below it.
+ */
+#pragma once
+
+#include "mm/p2m.h"
+#include "vmm/abi/aerostat.h"
+
+struct balloon {
+	struct spinlock lock;
+	struct p2m *p2m; /* constant */
+	void (*notify)(void *ctx, uint32_t events); /* constant: raise AERO_EVENT_* in the guest */
+	void *notify_ctx;
+	/* guarded by lock */
+	struct aero_balloon_page *page; /* pinned; NULL: no driver */
+	gfn_t page_gfn;
+	uint64_t target_pages;   /* in force: pages that should be in the balloon */
+	uint64_t operator_pages; /* guest size set by mem-set, in pages of memory */
+	uint64_t generation, stats_request;
+	uint32_t state, reason;  /* last report; enum aero_balloon_* */
+	uint64_t short_pages;
+	uint64_t wanted_pages;   /* AERO_HC_PRESSURE, decays */
+	uint32_t pressure;       /* enum aero_pressure */
+	uint64_t pressure_ns;
+	uint64_t stats[AERO_STAT_COUNT];
+	uint64_t stats_ns;       /* hypervisor's clock when stats[] came in; 0: never */
+	uint64_t target_ns;      /* when target_pages last changed */
+	uint64_t reached_ns;     /* when actual first met it; 0: not yet */
+	/* counters */
+	uint64_t inflate_pages, inflate_2m, deflate_pages, deflate_urgent_pages, refused_ranges;
+	uint64_t report_count, backoff_count, stats_count, pressure_count;
+};
+
+void balloon_init(struct balloon *b, struct p2m *p2m,
+	void (*notify)(void *ctx, uint32_t events), void *ctx);
+void balloon_fini(struct balloon *b); /* before p2m_destroy() */
+
+static inline uint64_t balloon_actual_pages(const struct balloon *b)
+{
+	return b->p2m->pages[P2M_BALLOONED];
+}
+
+/*
+ * The operator's or the policy's target. `target_pages` is clipped to what leaves the guest its
+ * account's min... see balloon_set_operator(). Publishes it in the page and notifies if it moved.
+ */
+void balloon_set_target(struct balloon *b, uint64_t target_pages, uint64_t now_ns);
+/* mem-set: guest size in pages, 1 .. memory. */
+void balloon_set_operator(struct balloon *b, uint64_t size_pages, uint64_t now_ns);
+
+/* Asks for fresh statistics; they arrive as AERO_HC_STATS_REPORT. */
+void balloon_request_stats(struct balloon *b);
+
+/* The hypercalls, after the arguments were copied in and bounds-checked. Return >= 0 or -AERO_E*. */
+int64_t balloon_hc_setup(struct balloon *b, gpa_t page, uint64_t flags, uint64_t now_ns);
+int64_t balloon_hc_ranges(struct balloon *b, bool inflate, struct aero_range *ranges,
+	uint32_t count, uint64_t flags, uint64_t now_ns); /* fills done and status of each */
+int64_t balloon_hc_report(struct balloon *b, uint64_t state, uint64_t reason, uint64_t short_pages,
+	uint64_t now_ns);
+int64_t balloon_hc_stats(struct balloon *b, uint64_t request, uint64_t now_ns);
+int64_t balloon_hc_pressure(struct balloon *b, uint64_t level, uint64_t pages, uint64_t now_ns);
+
+const char *balloon_state_name(uint32_t state);
+const char *balloon_reason_text(uint32_t reason); /* a phrase for people */

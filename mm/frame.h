@@ -1,0 +1,140 @@
+/*
+ * Host frames: the state machine, the pool, and the buddy allocator under it.
+ *
+ * Each 4 KiB frame of RAM is in exactly one state; only frame_move() changes it, against a const
+ * table of legal moves (mm/frame_state.h, pure). DIRTY -> FREE (scrubbing) is the only way to
+ * become allocatable to a guest, so no guest ever reads another's bytes.
+ *
+ * The pool: frames given to guests (PRIVATE, SHARED, ZPOOL and their TABLEs) count against
+ * `pool_limit`. Each guest has an account with a guaranteed `min_pages`: an allocation beyond its
+ * own min succeeds only if it leaves enough for what other accounts are still guaranteed. O(1).
+ *
+ * Locks: all functions take the allocator's lock (LOCK_RANK_FRAME) themselves unless said otherwise.
+ */
+#pragma once
+
+#include "vmm/base/status.h"
+#include "vmm/base/lock.h"
+
+enum frame_state {
+	FRAME_RESERVED = 0, /* not RAM, or firmware's, or never ours */
+	FRAME_DIRTY,        /* free, holds old bytes */
+	FRAME_FREE,         /* free, all zero */
+	FRAME_HV,           /* the hypervisor's own: image, heap, metadata */
+	FRAME_TABLE,        /* second-level page table of a guest */
+	FRAME_PRIVATE,      /* one guest, one gfn */
+	FRAME_SHARED,       /* many gfns, read-only (the zero frame is one) */
+	FRAME_ZPOOL,        /* compressed store */
+	FRAME_IO,           /* in flight to or from a disk */
+	FRAME_STATE_COUNT
+};
+
+#define FRAME_OWNER_NONE 0xffffu
+#define FRAME_LINK_NONE  0xffffffffu
+
+/* Metadata of one frame. Guarded by the allocator's lock while free, by the owner's p2m lock else. */
+struct frame {
+	uint8_t state; /* enum frame_state; changed by frame_move() only */
+	uint8_t order; /* of the free block this frame heads */
+	uint16_t owner; /* guest id, or FRAME_OWNER_NONE */
+	uint32_t link;  /* free: next block's head; else next frame in a frame_batch */
+	union {
+		uint64_t gfn;  /* PRIVATE: where it is mapped */
+		uint64_t refs; /* SHARED: gfns that map it */
+		struct {
+			uint32_t prev; /* free: previous block's head */
+			uint32_t head; /* free: 1 if this frame heads a block */
+		} free;
+	} u;
+};
+_Static_assert(sizeof(struct frame) <= 16, "frame metadata is at most 16 bytes a frame");
+
+/* A guest's account with the pool. One owner: its p2m. */
+struct frame_account {
+	uint16_t owner;      /* guest id */
+	uint64_t min_pages;  /* guaranteed; constant after frame_account_open() */
+	uint64_t max_pages;  /* never holds more (UINT64_MAX: no bound); set by frame_account_set_max() */
+	uint64_t used_pages; /* PRIVATE, TABLE, ... held now */
+	uint64_t peak_pages;
+	uint64_t denied;     /* allocations refused */
+};
+
+/*
+ * Boot: frames [base, base + count) get metadata at `array` (count entries), all RESERVED.
+ * Then frame_add() each usable run (-> DIRTY) and frame_claim() what is in use (-> HV).
+ */
+void frame_init(struct frame *array, mfn_t base, uint64_t count);
+void frame_add(mfn_t first, uint64_t pages);   /* RESERVED -> DIRTY, into the buddy */
+void frame_claim(mfn_t first, uint64_t pages); /* RESERVED -> HV: in use by the hypervisor */
+
+/* Sets the pool's size in pages (UINT64_MAX: all that is free but `hv_reserve_pages`), and how many
+ * pages stay back for tables and emergencies inside it. ERR_LIMIT if the host has fewer. */
+status_t frame_pool_init(uint64_t pool_pages, uint64_t hv_reserve_pages, uint64_t emergency_pages)
+	MUST_CHECK;
+
+/* Admission: fails with ERR_LIMIT, changing nothing, if the sum of the mins would not fit the pool
+ * less its emergency pages. *room_pages (may be NULL) gets how many pages of min could be had. */
+status_t frame_account_open(struct frame_account *a, uint16_t owner, uint64_t min_pages,
+	uint64_t *room_pages) MUST_CHECK;
+/* used_pages must be 0. */
+void frame_account_close(struct frame_account *a);
+
+enum frame_alloc_flags {
+	FRAME_ALLOC_ZEROED = 1u << 0,    /* content is zero (always so for PRIVATE) */
+	FRAME_ALLOC_EMERGENCY = 1u << 1, /* may take the emergency pages: reclaim's own needs */
+};
+
+/*
+ * Allocates 2^order frames in state `to` (HV with account NULL; TABLE, PRIVATE, ZPOOL with one) and
+ * charges the account. PRIVATE blocks get gfn, gfn+1, ... `want`: preferred first mfn (so that
+ * neighbours in a guest become neighbours in the host and join to 2 MiB), or MFN_NONE.
+ * PRIVATE and TABLE are zero on return: FREE frames first, else DIRTY ones are scrubbed here.
+ * Fails: ERR_NOMEM (nothing of that order, or the pool is full or promised to others),
+ * ERR_LIMIT (the account's max).
+ */
+status_t frame_alloc(struct frame_account *a, enum frame_state to, uint32_t order, gfn_t gfn,
+	mfn_t want, uint32_t flags, mfn_t *out) MUST_CHECK;
+
+/* Back to DIRTY. The caller has unmapped and flushed them. Frees 2^order frames from `first`. */
+void frame_free(struct frame_account *a, mfn_t first, uint32_t order);
+
+/* Frames on their way out: unmapped, not yet flushed. Free them with one lock round after the flush. */
+struct frame_batch {
+	uint32_t head; /* mfn index chain through frame.link; each entry frees 2^frame.order frames */
+	uint64_t pages;
+};
+void frame_batch_init(struct frame_batch *b);
+void frame_batch_add(struct frame_batch *b, mfn_t first, uint32_t order);
+void frame_batch_free(struct frame_account *a, struct frame_batch *b);
+
+/* Scrubs up to `pages` DIRTY frames to FREE; returns how many. For idle time; bounded work. */
+uint64_t frame_scrub(uint64_t pages);
+
+void frame_account_set_max(struct frame_account *a, uint64_t max_pages);
+
+/* The zero frame: SHARED, all zero, mapped read-only wherever a guest reads what it never wrote. */
+mfn_t frame_zero_mfn(void);
+void frame_share_get(mfn_t mfn); /* refs + 1 */
+void frame_share_put(mfn_t mfn); /* refs - 1; frees nothing for the zero frame */
+
+struct frame *frame_of(mfn_t mfn); /* NULL if outside the table */
+/* The only writer of frame->state. HV_BUG on an illegal move. Caller holds the lock that guards it. */
+void frame_move(struct frame *f, enum frame_state from, enum frame_state to);
+const char *frame_state_name(enum frame_state s);
+
+/* Counts, as of now. All in pages. */
+struct frame_counts {
+	uint64_t by_state[FRAME_STATE_COUNT];
+	uint64_t total;          /* all RAM frames known (all states but RESERVED holes) */
+	uint64_t pool_limit;
+	uint64_t pool_used;      /* charged to accounts */
+	uint64_t pool_free;      /* what guests could still be given in all: min(limit - used, free) */
+	uint64_t promised;       /* of pool_free: guaranteed to accounts below their min */
+	uint64_t emergency;
+	uint64_t free_by_order[11];
+	uint64_t scrubbed;       /* frames scrubbed since boot */
+	uint64_t scrubbed_idle;  /* of these: in idle time */
+	uint64_t metadata_bytes;
+};
+void frame_counts(struct frame_counts *out);
+uint64_t frame_pool_free(void); /* fast, no lock: a hint */

@@ -1,0 +1,122 @@
+/*
+ * p2m: guest frame number -> state, one entry a gfn, kept in the second-level table itself: there
+ * is no second truth. A not-present entry carries state and payload:
+ *
+ *   bits 0..2 zero | 3..7 spare | 8..11 enum p2m_state | 12..62 payload | 63 zero
+ *
+ * a present leaf carries the state in bits 52..55 (SLAT_SW). An all-zero entry is NONE at levels
+ * above memory's end, EMPTY entries are written at creation. A level-2 or level-3 entry may hold
+ * EMPTY or BALLOONED for its whole 2 MiB or 1 GiB; tables below are made when needed.
+ *
+ * The zero frame: a read of EMPTY maps it read-only; the state stays EMPTY.
+ *
+ * Locks: each function takes p2m->lock (LOCK_RANK_P2M) unless it says otherwise.
+ */
+#pragma once
+
+#include "mm/frame.h"
+#include "mm/slat.h"
+
+enum p2m_state {
+	P2M_NONE = 0,   /* no memory there */
+	P2M_EMPTY,      /* never touched, or given back: reads as zero */
+	P2M_RAM,        /* a PRIVATE frame, 4 KiB or 2 MiB leaf */
+	P2M_SHARED,     /* a SHARED frame, read-only */
+	P2M_BALLOONED,  /* the guest gave it away */
+	P2M_COMPRESSED, /* payload: handle */
+	P2M_SWAPPED,    /* payload: slot */
+	P2M_IN_FLIGHT,  /* on its way between two states */
+	P2M_MMIO,
+	P2M_STATE_COUNT
+};
+
+struct p2m {
+	struct spinlock lock;
+	/* constant after p2m_create() */
+	uint64_t gfn_count; /* memory is gfn 0 .. gfn_count - 1 */
+	bool populate_2m;   /* a first write may take a whole 2 MiB block while the pool is roomy */
+	/* guarded by lock */
+	struct slat_space slat;
+	struct frame_account account;
+	uint64_t pages[P2M_STATE_COUNT]; /* gfns by state; sums to gfn_count */
+	uint64_t pages_in_2m;            /* of RAM: mapped by 2 MiB leaves */
+	uint64_t zero_mapped;            /* of EMPTY: mapped to the zero frame */
+	uint64_t pinned;                 /* of RAM: pinned by the hypervisor */
+	uint64_t table_count;
+	/* counters since creation, guarded by lock */
+	uint64_t fault_populate, fault_zero_read, fault_cow_zero, fault_spurious, fault_2m;
+	uint64_t fault_denied, balloon_touch, split_2m, join_2m;
+};
+
+enum p2m_access { P2M_READ = 1u, P2M_WRITE = 2u, P2M_EXEC = 4u };
+
+enum p2m_fault_result {
+	P2M_FAULT_MAPPED,  /* go on: the access will now succeed */
+	P2M_FAULT_WAIT,    /* no frame to be had now: the vCPU waits and tries again */
+	P2M_FAULT_NOT_RAM, /* outside memory */
+};
+
+/*
+ * Creates the p2m of a guest with `pages` of memory, all EMPTY; opens its account (admission).
+ * Fails: ERR_LIMIT (admission; *room_pages as frame_account_open), ERR_NOMEM (root table).
+ */
+status_t p2m_create(struct p2m *p, uint16_t owner, uint64_t pages, uint64_t min_pages,
+	uint64_t *room_pages) MUST_CHECK;
+/* Gives everything back. No vCPU of the guest runs. Bounded by memory size. */
+void p2m_destroy(struct p2m *p);
+
+/*
+ * Resolves a second-level fault. EMPTY: read -> zero frame, write -> a zeroed frame (or 2 MiB).
+ * BALLOONED: the page leaves the balloon (counted in balloon_touch), then as EMPTY.
+ * Never HV_BUGs on anything a guest can do.
+ */
+enum p2m_fault_result p2m_fault(struct p2m *p, gpa_t gpa, uint32_t access);
+
+/*
+ * The balloon. One naturally aligned block of 2^order pages (order 0 or 9).
+ * inflate: any of EMPTY, RAM (not pinned) becomes BALLOONED; frames go to `out` for
+ *   frame_batch_free() after the flush that p2m_batch_finish() makes. Checks the whole block first:
+ *   ERR_RANGE (outside memory or unaligned), ERR_EXIST (a page is in the balloon), ERR_BUSY
+ *   (pinned or in flight), ERR_NOMEM (a table for a split is not to be had); nothing is changed then.
+ * deflate: BALLOONED -> EMPTY. ERR_RANGE, ERR_NOENT (a page is not in the balloon).
+ * Both: caller holds p2m->lock through p2m_batch_begin() .. p2m_batch_finish().
+ */
+void p2m_batch_begin(struct p2m *p, struct frame_batch *out);
+status_t p2m_inflate(struct p2m *p, gfn_t gfn, uint32_t order, struct frame_batch *out) MUST_CHECK;
+status_t p2m_deflate(struct p2m *p, gfn_t gfn, uint32_t order) MUST_CHECK;
+/* Flushes if anything was unmapped, frees the batch, unlocks. */
+void p2m_batch_finish(struct p2m *p, struct frame_batch *out);
+/* Every BALLOONED page becomes EMPTY. */
+void p2m_deflate_all(struct p2m *p);
+
+/*
+ * Copies between the hypervisor and a guest's memory; populates as a guest's own access would.
+ * All or nothing is not promised: ERR_RANGE (outside memory, checked first, nothing copied),
+ * ERR_NOMEM (a frame is not to be had; copied up to there).
+ */
+status_t p2m_copy_from(struct p2m *p, gpa_t from, void *buf, uint64_t bytes) MUST_CHECK;
+status_t p2m_copy_to(struct p2m *p, gpa_t to, const void *buf, uint64_t bytes) MUST_CHECK;
+
+/*
+ * Populates a page and pins it (never ballooned, shared or swapped) until p2m_unpin(); *va is its
+ * address in the direct map. Pins do not nest: ERR_BUSY if pinned. ERR_RANGE, ERR_NOMEM.
+ */
+status_t p2m_pin(struct p2m *p, gfn_t gfn, void **va) MUST_CHECK;
+void p2m_unpin(struct p2m *p, gfn_t gfn);
+
+/* What a gfn is now; for the auditor, tests and the console. */
+struct p2m_entry {
+	enum p2m_state state;
+	uint32_t level;  /* 1, 2 or 3: how large the entry is */
+	mfn_t mfn;       /* RAM, SHARED and zero-mapped EMPTY; else MFN_NONE */
+	bool writable, pinned;
+	uint64_t payload;
+};
+void p2m_lookup(struct p2m *p, gfn_t gfn, struct p2m_entry *out);
+
+/* Splits the 2 MiB leaf that holds gfn (ERR_NOENT: none; ERR_NOMEM: no table), or joins 512 pages
+ * that lie in order in an aligned 2 MiB of host memory (ERR_BUSY: they do not). */
+status_t p2m_split(struct p2m *p, gfn_t gfn) MUST_CHECK;
+status_t p2m_join(struct p2m *p, gfn_t gfn) MUST_CHECK;
+
+const char *p2m_state_name(enum p2m_state s);

@@ -1,0 +1,113 @@
+#!/usr/bin/python3
+"""Runs the test suites and prints 'N passed, N failed' as the last line.
+
+tests/run.py all | check | unit | fuzz [--seconds S] | system [pytest arguments]
+"""
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parent.parent
+BUILD = TOP / "build"
+FUZZ_RUNS = 200_000  # inputs a fuzz target in `make test`
+
+
+def say(text):
+    print(text, flush=True)
+
+
+def unit():
+    """Each binary is a cmocka program; its own summary gives the counts."""
+    passed = failed = 0
+    for binary in sorted((BUILD / "unit").glob("test_*")):
+        if binary.suffix:
+            continue
+        start = time.time()
+        done = subprocess.run([binary], capture_output=True, text=True, errors="replace",
+                              env={**os.environ, "UBSAN_OPTIONS": "print_stacktrace=1"})
+        out = done.stdout + done.stderr
+        ok = len(re.findall(r"^\[       OK \]", out, re.M))
+        bad = len(set(re.findall(r"^\[  FAILED  \] (?!\d+ test)(\S+)", out, re.M)))
+        if done.returncode != 0 and bad == 0:
+            bad = 1  # crashed, or a sanitizer stopped it
+        if ok + bad == 0:
+            bad = 1
+            out += "\nno test ran\n"
+        passed, failed = passed + ok, failed + bad
+        say(f"unit   {binary.name[5:]:<22} {ok} passed, {bad} failed  {time.time() - start:.1f} s")
+        if bad:
+            say(out[-6000:])
+    return passed, failed
+
+
+def fuzz(seconds=0):
+    passed = failed = 0
+    for binary in sorted((BUILD / "fuzz").glob("fuzz_*")):
+        corpus = TOP / "tests/fuzz/corpus" / binary.name[5:]
+        work = BUILD / "corpus" / binary.name[5:]
+        work.mkdir(parents=True, exist_ok=True)
+        limit = [f"-max_total_time={seconds}"] if seconds else [f"-runs={FUZZ_RUNS}", "-seed=1"]
+        done = subprocess.run([binary, *limit, "-max_len=8192", "-timeout=10", "-print_final_stats=1",
+                               f"-artifact_prefix={work}/", work, *([corpus] if corpus.is_dir() else [])],
+                              capture_output=True, text=True, errors="replace")
+        found = re.search(r"number_of_executed_units: (\d+)", done.stderr)
+        runs = int(found.group(1)) if found else 0
+        good = done.returncode == 0 and runs > 0
+        passed, failed = passed + good, failed + (not good)
+        say(f"fuzz   {binary.name[5:]:<22} {runs} inputs, {'clean' if good else 'FAILED'}")
+        if not good:
+            say(done.stderr[-6000:])
+    return passed, failed
+
+
+def check():
+    passed = failed = 0
+    for script in sorted((TOP / "tests/check").glob("*.py")):
+        done = subprocess.run([sys.executable, script], cwd=TOP, capture_output=True, text=True)
+        good = done.returncode == 0
+        passed, failed = passed + good, failed + (not good)
+        say(f"check  {script.stem:<22} {'ok' if good else 'FAILED'}")
+        if not good:
+            say(done.stdout + done.stderr)
+    return passed, failed
+
+
+def system(args=()):
+    report = BUILD / "system.xml"
+    report.unlink(missing_ok=True)
+    done = subprocess.run(["/usr/bin/python3", "-m", "pytest", "-q", "-p", "no:cacheprovider",
+                           f"--junitxml={report}", "tests/system", *args], cwd=TOP)
+    if not report.exists():
+        return 0, 1
+    text = report.read_text()
+    count = {k: int(v) for k, v in re.findall(r'\b(tests|failures|errors|skipped)="(\d+)"', text)[:4]}
+    bad = count.get("failures", 0) + count.get("errors", 0)
+    good = count.get("tests", 0) - bad - count.get("skipped", 0)
+    if done.returncode not in (0, 1) or good + bad == 0:
+        bad += 1
+    return good, bad
+
+
+def main():
+    os.chdir(TOP)
+    what = sys.argv[1] if len(sys.argv) > 1 else "all"
+    rest = sys.argv[2:]
+    if what == "all":
+        results = [check(), unit(), fuzz(), system()]
+    elif what == "fuzz":
+        results = [fuzz(int(rest[1]) if rest[:1] == ["--seconds"] else 0)]
+    elif what == "system":
+        results = [system(rest)]
+    elif what in ("unit", "check"):
+        results = [globals()[what]()]
+    else:
+        sys.exit(__doc__)
+    passed, failed = (sum(x) for x in zip(*results))
+    say(f"{passed} passed, {failed} failed")
+    sys.exit(1 if failed or not passed else 0)
+
+
+main()

@@ -1,0 +1,51 @@
+/*
+ * Pure (but for libfdt). The operator's configuration: a device tree, compiled by dtc, copied into
+ * plain structs. docs/config.md describes each property. A mistake gives ERR_FORMAT and one
+ * sentence that names the node, the property, what was wrong and what would do.
+ *
+ *   / { compatible = "aerostat,config-1"; pool = "120M"; reserve = "1M"; scrub-idle; debug;
+ *       disk { index = <1>; };
+ *       guests { vm { count = <10>; memory = "16M"; min = "4M"; max = "16M"; shares = <1000>;
+ *                     kernel = "guest.elf"; disk = "32M"; cmdline = "..."; noauto; debug; }; }; };
+ *
+ * `count = <n>` makes n guests named vm0 .. vm(n-1). Sizes are strings (a bare number: KiB) or
+ * cells (bytes).
+ */
+#pragma once
+
+#include "vmm/base/status.h"
+
+#define CONFIG_GUEST_MAX     64
+#define CONFIG_NAME_BYTES    24
+#define CONFIG_KERNEL_BYTES  64
+#define CONFIG_CMDLINE_BYTES 128
+
+struct config_guest {
+	char name[CONFIG_NAME_BYTES]; /* letters, digits, - and _ */
+	char kernel[CONFIG_KERNEL_BYTES];
+	char cmdline[CONFIG_CMDLINE_BYTES];
+	uint64_t memory_bytes; /* what it believes it has; 4 MiB .. 64 GiB, 2 MiB aligned */
+	uint64_t min_bytes;    /* guaranteed; default memory / 4 */
+	uint64_t max_bytes;    /* never holds more; default memory; min <= max <= memory */
+	uint32_t shares;       /* 1 .. 100000, default 1000 */
+	uint64_t disk_bytes;   /* 0: none */
+	bool autostart;        /* not `noauto` */
+	bool debug;            /* may use AERO_HC_DEBUG */
+	bool huge;             /* `huge;`: populate 2 MiB at a time while the pool is roomy */
+};
+
+struct config {
+	uint64_t pool_bytes;    /* UINT64_MAX: all there is */
+	uint64_t reserve_bytes; /* emergency pages inside the pool; default 1 MiB */
+	bool scrub_idle;        /* default true; `no-scrub-idle;` */
+	bool debug_commands;    /* `debug;` */
+	uint32_t disk_index;    /* platform disk for guests' regions; UINT32_MAX: none */
+	uint32_t guest_count;
+	struct config_guest guest[CONFIG_GUEST_MAX];
+};
+
+#define CONFIG_ERROR_BYTES 200
+
+/* `error` gets the sentence when the result is not OK. Never reads outside [dtb, dtb + bytes). */
+status_t config_parse(const void *dtb, uint64_t bytes, struct config *out,
+	char error[CONFIG_ERROR_BYTES]) MUST_CHECK;

@@ -1,0 +1,99 @@
+/*
+ * Guests: life cycle, and what the console, the hypercalls and the scheduler need of one.
+ * Locks: the list by LOCK_RANK_GUESTS, one guest's mutable part by guest->lock (LOCK_RANK_GUEST).
+ */
+#pragma once
+
+#include "balloon/balloon.h"
+#include "mm/p2m.h"
+#include "vmm/base/list.h"
+#include "vmm/config.h"
+#include "vmm/gconsole.h"
+#include "vmm/virt.h"
+
+#define GUEST_MAX      CONFIG_GUEST_MAX
+#define GUEST_VCPU_MAX 1 /* issue 4 raises it */
+
+enum guest_state {
+	GUEST_RUNNING,  /* has runnable or halted vCPUs */
+	GUEST_PAUSED,   /* by the operator */
+	GUEST_SHUTDOWN, /* it powered off; memory still held until destroyed */
+	GUEST_CRASHED,  /* it failed; `reason` says how */
+	GUEST_DYING,    /* being destroyed */
+};
+
+enum vcpu_state {
+	VCPU_RUNNABLE,
+	VCPU_RUNNING,
+	VCPU_HALTED,      /* HLT: until an interrupt or its timer */
+	VCPU_WAIT_MEMORY, /* its page cannot be given yet */
+	VCPU_STOPPED,     /* its guest is not RUNNING */
+};
+
+struct vcpu {
+	struct virt_vcpu *virt;
+	struct guest *guest;
+	struct list run_link;   /* scheduler's */
+	enum vcpu_state state;  /* scheduler's lock */
+	uint64_t cpu_tsc;       /* time it ran */
+	uint64_t wait_since_ns; /* WAIT_MEMORY since */
+	uint64_t wait_ns_total, wait_count;
+};
+
+struct block_region {
+	uint32_t disk;         /* platform disk index */
+	uint64_t first_sector; /* on it */
+	uint64_t sector_count; /* 0: no disk */
+	uint64_t reads, writes, read_sectors, write_sectors, errors;
+};
+
+struct guest {
+	uint16_t id; /* 1 .. ; never reused while a guest of that id holds memory */
+	struct config_guest config;
+	struct spinlock lock;
+	struct list link; /* the list of guests */
+	enum guest_state state;
+	char reason[96]; /* why CRASHED or SHUTDOWN */
+	struct p2m p2m;
+	struct balloon balloon;
+	struct gconsole console;
+	struct block_region disk;
+	uint32_t vcpu_count;
+	struct vcpu vcpu[GUEST_VCPU_MAX];
+	uint8_t event_vector; /* 0: none */
+	uint32_t event_pending; /* AERO_EVENT_* */
+	uint64_t hypercalls[32]; /* by number */
+	uint64_t hypercall_errors;
+	uint64_t created_ns;
+};
+
+/*
+ * Creates and starts a guest (state RUNNING). Nothing is left behind on failure. `error` gets a
+ * sentence with the numbers: ERR_EXIST (name), ERR_NOENT (kernel image), ERR_LIMIT (admission),
+ * ERR_FORMAT (image), ERR_NOMEM.
+ */
+status_t guest_create(const struct config_guest *config, struct guest **out,
+	char error[CONFIG_ERROR_BYTES]) MUST_CHECK;
+/* Ends it and gives all it held back. Not from the guest's own exit path (use guest_crash). */
+void guest_destroy(struct guest *g);
+status_t guest_pause(struct guest *g) MUST_CHECK;   /* ERR_BUSY: not RUNNING */
+status_t guest_unpause(struct guest *g) MUST_CHECK; /* ERR_BUSY: not PAUSED */
+/* From its exit path: the guest fails or ends; the others go on. */
+void guest_crash(struct guest *g, const char *fmt, ...) PRINTF(2, 3);
+void guest_shutdown(struct guest *g, const char *reason);
+
+struct guest *guest_find(const char *name); /* by name, or by id in decimal; NULL */
+struct guest *guest_next(struct guest *g);  /* NULL: first; returns NULL after the last; by id */
+uint32_t guest_count(void);
+
+/* Raises AERO_EVENT_* bits: pending, interrupt, wake. */
+void guest_event(struct guest *g, uint32_t events);
+/* Operator's bytes to its console; returns how many were taken. */
+size_t guest_console_input(struct guest *g, const char *s, size_t n);
+
+const char *guest_state_name(enum guest_state s);
+/* xl's letters, six columns "r-----": r running, b blocked, p paused, s shutdown, c crashed, d dying */
+void guest_state_letters(const struct guest *g, char out[7]);
+
+/* The config that the machine booted with (constant after boot), for `create`. */
+extern struct config hv_config;
