@@ -98,7 +98,7 @@ objs: $(HV_O) $(GK_O) $(EFI_O)
 # Under arch/x86 and guest-drivers/kernel only files whose first line says "Pure" are hosted.
 HOST_C := $(filter-out vmm/base/freestanding.c,$(wildcard vmm/*.c vmm/base/*.c mm/*.c balloon/*.c \
 	boot/*.c guest-drivers/balloon/*.c tests/fake/*.c)) \
-	$(shell grep -lm1 '^/\* Pure' $$(find arch guest-drivers/kernel -name '*.c') /dev/null)
+	$(shell grep -lm1 '^/\* Pure' $$(find arch guest-drivers -name '*.c') /dev/null)
 HOST_CFLAGS := $(COMMON) -O1 -fsanitize=address,undefined -fno-sanitize-recover=all \
 	-fno-omit-frame-pointer -DAEROSTAT_DEBUG
 HOST_O := $(HOST_C:%.c=$(B)/host/%.o)

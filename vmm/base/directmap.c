@@ -1,0 +1,3 @@
+#include "vmm/base/directmap.h"
+
+uintptr_t directmap_offset;
