@@ -48,7 +48,14 @@ struct p2m {
 	uint64_t fault_denied, balloon_touch, split_2m, join_2m;
 };
 
-enum p2m_access { P2M_READ = 1u, P2M_WRITE = 2u, P2M_EXEC = 4u };
+enum p2m_access {
+	P2M_READ = 1u,
+	P2M_WRITE = 2u,
+	P2M_EXEC = 4u,
+	/* Not an access: this fault may take emergency pages (FRAME_ALLOC_EMERGENCY) and go beyond the
+	 * account's max, one 4 KiB page and its tables only. vmm bounds how often (vmm/memwait.h). */
+	P2M_GRACE = 8u,
+};
 
 enum p2m_fault_result {
 	P2M_FAULT_MAPPED,  /* go on: the access will now succeed */

@@ -97,6 +97,12 @@ bool virt_has_work(struct virt_vcpu *v, uint64_t now_tsc);
 /* When its APIC timer will fire: a TSC value, UINT64_MAX if it is off. For halted vCPUs. */
 uint64_t virt_wake_tsc(const struct virt_vcpu *v);
 
+/*
+ * Takes back the skip of the hypercall that just exited: its instruction will run again, so that
+ * interrupts can come first. For hypercalls that wait for memory; no register has been changed.
+ */
+void virt_hypercall_again(struct virt_vcpu *v);
+
 /* Queues an exception for the next entry: #GP(0), #UD. For accesses that lead nowhere. */
 void virt_inject_gp(struct virt_vcpu *v);
 void virt_inject_ud(struct virt_vcpu *v);
