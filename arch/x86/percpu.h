@@ -1,0 +1,45 @@
+/*
+ * What one CPU owns. GS base points to it on each CPU, so this_cpu() is one load. Fields are the
+ * owner CPU's only, constant after init, unless said otherwise.
+ */
+#pragma once
+
+#include "vmm/base/types.h"
+
+#define X86_IST_STACK_BYTES 8192u
+#define X86_IST_COUNT       3u /* NMI, double fault, machine check: IST 1, 2, 3 */
+
+/* 64-bit task state segment (SDM vol. 3A, Task Management in 64-bit Mode). */
+struct __attribute__((packed)) x86_tss {
+	uint32_t reserved0;
+	uint64_t rsp[3];
+	uint64_t reserved1;
+	uint64_t ist[7];
+	uint64_t reserved2;
+	uint16_t reserved3;
+	uint16_t iomap_base;
+};
+_Static_assert(sizeof(struct x86_tss) == 104, "64-bit TSS is 104 bytes");
+
+struct pcpu {
+	struct pcpu *self; /* first: this_cpu() reads gs:0 */
+	uint32_t index;
+	uint32_t apic_id;
+	volatile uint64_t nmi_count;       /* NMIs taken in root mode */
+	volatile uint64_t interrupt_count; /* external interrupts taken in root mode */
+	uint64_t fs_base;                  /* page with the stack protector's canary at 0x28 */
+	uint64_t gdt[5];                   /* null, code, data, TSS (two entries) */
+	struct x86_tss tss;
+	void *virt; /* owned by the virtualisation code (vmx/): its per-CPU state */
+};
+
+/* The boot CPU's; issue "several CPUs" allocates one for each. */
+extern struct pcpu boot_pcpu;
+
+static inline struct pcpu *this_cpu(void)
+{
+	struct pcpu *p;
+
+	__asm__("mov %%gs:0, %0" : "=r"(p));
+	return p;
+}
