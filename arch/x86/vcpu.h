@@ -1,0 +1,158 @@
+/*
+ * A virtual CPU as both back ends (VMX, SVM) see it, and what a back end is: struct virt_ops. The
+ * back end enters the guest and says in neutral words why it came back (enum x86_exit_kind); vcpu.c
+ * resolves what is the processor's own business and hands the rest to vmm. run_loop.h is the loop
+ * between the two; each back end compiles its own copy, so that nothing in it is an indirect call.
+ */
+#pragma once
+
+#include "arch/x86/guest_cpuid.h"
+#include "arch/x86/percpu.h"
+#include "arch/x86/vlapic.h"
+#include "vmm/virt.h"
+
+enum x86_exit_kind {
+	X86_EXIT_HYPERCALL,
+	X86_EXIT_CPUID,
+	X86_EXIT_SLAT_FAULT, /* virt.exit.slat is filled */
+	X86_EXIT_MSR_READ,
+	X86_EXIT_MSR_WRITE,
+	X86_EXIT_IO,        /* info.io */
+	X86_EXIT_HALT,
+	X86_EXIT_CR,        /* info.cr */
+	X86_EXIT_XSETBV,
+	X86_EXIT_TIMER,     /* the back end's timer for stop_tsc */
+	X86_EXIT_INTERRUPT, /* a host interrupt; it has been taken */
+	X86_EXIT_WINDOW,    /* the guest can take an interrupt now; the request is off again */
+	X86_EXIT_EXCEPTION, /* info.exception: goes back to the guest */
+	X86_EXIT_NMI,       /* the host's; it has been taken */
+	X86_EXIT_MACHINE_CHECK,
+	X86_EXIT_NOTHING,   /* an instruction that has no effect on guests: WBINVD, INVD */
+	X86_EXIT_FLUSH,     /* an instruction that flushes translations: INVLPG */
+	X86_EXIT_UNDEFINED, /* an instruction that does not exist for guests: #UD */
+	X86_EXIT_DENIED,    /* one that must not be executed: #GP(0) */
+	X86_EXIT_SHUTDOWN,
+	X86_EXIT_FAILED,    /* text says what */
+	X86_EXIT_COUNT
+};
+
+/* Registers that the back end keeps. CR0 and CR4 are as the guest sees them. */
+enum x86_field {
+	X86_RIP, X86_RSP, X86_RFLAGS, X86_CR0, X86_CR3, X86_CR4, X86_EFER, X86_PAT, X86_FS_BASE,
+	X86_GS_BASE, X86_SYSENTER_CS, X86_SYSENTER_ESP, X86_SYSENTER_EIP, X86_DR7, X86_CS_BASE,
+	X86_CPL,
+	X86_FIELD_COUNT
+};
+
+/* Why the loop must do more than enter again: x86_prepare(). */
+enum x86_attention {
+	X86_ATTENTION_LOAD = 1u,  /* another vCPU was on the CPU */
+	X86_ATTENTION_TIME = 2u,  /* stop_tsc or the timer must be set */
+	X86_ATTENTION_EVENT = 4u, /* event_info waits to be injected */
+	X86_ATTENTION_LAPIC = 8u, /* something may have become deliverable */
+};
+
+/* Event information: bits 0..7 vector, 8..10 type, 11 error code, 31 valid. VMX's interruption
+ * information and SVM's EVENTINJ agree so far. */
+#define X86_EVENT_EXTERNAL  0u
+#define X86_EVENT_EXCEPTION (3u << 8)
+#define X86_EVENT_PRIV_SW   (5u << 8)
+#define X86_EVENT_TYPE      (7u << 8)
+#define X86_EVENT_ERROR     (1u << 11)
+#define X86_EVENT_VALID     (1u << 31)
+
+struct x86_vcpu {
+	struct virt_vcpu virt; /* first: gpr[] is at offset 0 (entry.S) */
+	uint64_t host_rsp;     /* entry.S */
+	uint32_t attention;    /* X86_ATTENTION_* */
+	bool deaf;             /* it halted with interrupts off: nothing wakes it */
+	bool halting;          /* the last exit was HLT */
+	uint64_t stop_tsc;     /* the guest must be left at this time: deadline, or its own timer */
+	uint64_t deadline;
+	uint32_t event_info, event_error, event_length; /* to inject next; valid bit in info */
+	union {
+		struct {
+			uint16_t port;
+			uint8_t bytes; /* 1, 2, 4 */
+			bool in, string;
+		} io;
+		struct {
+			uint8_t cr, gpr; /* gpr: target of a read */
+			bool write;
+			uint64_t value; /* to write */
+		} cr;
+		struct {
+			uint32_t info, error, length;
+			uint64_t dr6; /* #DB: bits to set */
+		} exception;
+	} info;
+	struct vlapic lapic;
+	struct guest_cpuid cpuid;
+	/* Not in the processor unless this vCPU is the CPU's `live` one. */
+	uint64_t xcr0, cr2, dr[4], dr6, live_msr[6];
+	void *xsave; /* xsave_bytes */
+	uint32_t xsave_bytes;
+	char text[160]; /* of FAILED */
+};
+
+struct virt_ops {
+	struct virt_caps caps;
+	size_t vcpu_bytes; /* of the back end's struct, whose head is struct x86_vcpu */
+	bool rdtscp, invpcid;
+
+	/* The loop of run_loop.h over the next four. */
+	enum virt_exit_kind (*run)(struct x86_vcpu *v, uint64_t deadline);
+	/* The vCPU is loaded. Fills v->info or exit.slat; keeps an event whose delivery was cut
+	 * short in v->event_*. */
+	enum x86_exit_kind (*enter)(struct x86_vcpu *v);
+	/* RIP behind the instruction that made the last exit. */
+	void (*skip)(struct x86_vcpu *v);
+	bool (*in_kernel)(struct x86_vcpu *v); /* CPL 0 */
+
+	status_t (*create)(struct x86_vcpu *v);
+	void (*destroy)(struct x86_vcpu *v);
+	void (*boot)(struct x86_vcpu *v, const struct virt_boot *boot);
+	/* This CPU's vCPU from now on, until another one is loaded. get, set and the rest below
+	 * want it loaded. The one before gets X86_ATTENTION_LOAD. */
+	void (*load)(struct x86_vcpu *v);
+	uint64_t (*get)(struct x86_vcpu *v, enum x86_field f);
+	void (*set)(struct x86_vcpu *v, enum x86_field f, uint64_t value);
+	void (*rewind)(struct x86_vcpu *v); /* undoes the last skip */
+	void (*set_time)(struct x86_vcpu *v, uint64_t now_tsc); /* stop_tsc has changed */
+	bool (*can_interrupt)(struct x86_vcpu *v); /* IF set, nothing in the way */
+	void (*clear_shadow)(struct x86_vcpu *v);  /* of STI and MOV SS */
+	void (*set_window)(struct x86_vcpu *v, bool on);
+	void (*inject)(struct x86_vcpu *v, uint32_t info, uint32_t error, uint32_t length);
+	void (*flush_guest)(struct x86_vcpu *v); /* its own translations (gva) */
+	void (*slat_flush)(struct slat_space *s);
+	bool each_entry; /* set_time is wanted before each entry */
+};
+
+/* What one CPU keeps: this_cpu()->virt. Owner CPU only. */
+struct virt_cpu {
+	struct x86_vcpu *loaded; /* the back end's current one */
+	struct x86_vcpu *live;   /* whose FPU, debug and live MSR state is in the processor */
+};
+
+/* What a handler returns to go on running the guest. */
+#define X86_RESUME VIRT_EXIT_COUNT
+
+/* vcpu.c, for run_loop.h. */
+extern enum virt_exit_kind (*const x86_handlers[X86_EXIT_COUNT])(struct x86_vcpu *v);
+/* Does what attention and time ask for. false: the deadline has passed. */
+bool x86_prepare(struct x86_vcpu *v);
+void x86_inject(struct x86_vcpu *v, uint32_t info, uint32_t error, uint32_t length);
+void x86_fail(struct x86_vcpu *v, const char *fmt, ...) PRINTF(2, 3);
+
+/* The back ends. ERR_NOSYS: not this one; *why says what is missing. */
+status_t vmx_probe(const struct virt_ops **out, const char **why) MUST_CHECK;
+
+static inline struct x86_vcpu *x86_vcpu(struct virt_vcpu *v)
+{
+	return container_of(v, struct x86_vcpu, virt);
+}
+
+static inline struct virt_cpu *virt_this_cpu(void)
+{
+	return this_cpu()->virt;
+}

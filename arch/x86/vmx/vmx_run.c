@@ -1,0 +1,63 @@
+/* VMX's copy of the run loop: the hot half of its struct virt_ops. */
+#include "arch/x86/regs.h"
+#include "arch/x86/run_loop.h"
+#include "arch/x86/vmx/offsets.h"
+#include "arch/x86/vmx/vmx.h"
+
+_Static_assert(offsetof(struct x86_vcpu, virt.gpr) == VMX_OFF_GPR, "entry.S");
+_Static_assert(offsetof(struct x86_vcpu, host_rsp) == VMX_OFF_HOST_RSP, "entry.S");
+_Static_assert(offsetof(struct vmx_vcpu, x) == 0, "entry.S");
+
+/* entry.S keeps RSP and nothing else: the compiler saves what it still needs. */
+#define ENTER(symbol, v, reason)                                                                   \
+	__asm__ volatile("call " #symbol                                                           \
+			 : "=a"(reason), "+D"(v)                                                   \
+			 :                                                                         \
+			 : "rbx", "rcx", "rdx", "rsi", "rbp", "r8", "r9", "r10", "r11", "r12",     \
+			 "r13", "r14", "r15", "memory", "cc")
+
+uint32_t vmx_launch(struct x86_vcpu *v)
+{
+	uint32_t reason;
+	ENTER(vmx_entry_launch, v, reason);
+	return reason;
+}
+
+static inline __attribute__((always_inline)) enum x86_exit_kind enter(struct x86_vcpu *v)
+{
+	uint32_t reason;
+	struct x86_vcpu *p = v;
+	ENTER(vmx_entry_resume, p, reason);
+	if (LIKELY(reason == REASON_VMCALL))
+		return X86_EXIT_HYPERCALL;
+	if (LIKELY(reason == REASON_CPUID))
+		return X86_EXIT_CPUID;
+	return vmx_translate(v, reason);
+}
+
+static inline __attribute__((always_inline)) void skip(struct x86_vcpu *v)
+{
+	(void)v;
+	vmwrite(VMCS_GUEST_RIP, vmread(VMCS_GUEST_RIP) + vmread32(VMCS_EXIT_LENGTH));
+	/* Being stepped: the trap after an instruction that was done for the guest. */
+	if (UNLIKELY(vmread(VMCS_GUEST_RFLAGS) & RFLAGS_TF))
+		vmwrite(VMCS_PENDING_DEBUG, PENDING_DEBUG_BS);
+}
+
+static inline __attribute__((always_inline)) bool in_kernel(struct x86_vcpu *v)
+{
+	(void)v;
+	return (vmread(VMCS_GUEST_SS_AR) & 0x60u) == 0; /* DPL of SS is CPL */
+}
+
+static const struct virt_ops hot = { .enter = enter, .skip = skip, .in_kernel = in_kernel };
+
+enum virt_exit_kind vmx_run(struct x86_vcpu *v, uint64_t deadline)
+{
+	return x86_run_loop(v, deadline, &hot);
+}
+
+void vmx_skip(struct x86_vcpu *v)
+{
+	skip(v);
+}
