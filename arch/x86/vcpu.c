@@ -163,7 +163,7 @@ bool x86_prepare(struct x86_vcpu *v)
 	deliver(v);
 	uint64_t timer = MAX(v->lapic.timer_tsc, now + TIMER_MIN_TICKS);
 	v->stop_tsc = MIN(v->deadline, timer);
-	ops->set_time(v, now);
+	ops->set_time(v, rdtsc()); /* loading took its time */
 	return true;
 }
 
