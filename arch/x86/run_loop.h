@@ -19,6 +19,14 @@ static inline __attribute__((always_inline)) void x86_do_cpuid(struct x86_vcpu *
 	v->virt.count[VIRT_COUNT_CPUID]++;
 }
 
+/* Three instructions where a comparison of the whole TSC takes seven. */
+static inline __attribute__((always_inline)) bool x86_time_is_up(const struct x86_vcpu *v)
+{
+	uint32_t low;
+	__asm__ volatile("rdtsc" : "=a"(low) : : "rdx");
+	return (int32_t)(low - v->stop_low) >= 0;
+}
+
 static inline __attribute__((always_inline)) enum virt_exit_kind x86_run_loop(struct x86_vcpu *v,
 	uint64_t deadline, const struct virt_ops *ops)
 {
@@ -28,14 +36,14 @@ static inline __attribute__((always_inline)) enum virt_exit_kind x86_run_loop(st
 	}
 	for (;;) {
 		enum virt_exit_kind up;
-		if (UNLIKELY(v->attention != 0 || rdtsc() >= v->stop_tsc)) {
+		if (UNLIKELY(v->attention != 0 || x86_time_is_up(v))) {
 			if (!x86_prepare(v)) {
 				up = VIRT_EXIT_DEADLINE;
 				v->virt.exit.kind = up;
 				return up;
 			}
 		}
-		enum x86_exit_kind kind = ops->enter(v);
+		enum x86_exit_kind kind = ops->enter(&v);
 		if (LIKELY(kind == X86_EXIT_HYPERCALL && ops->in_kernel(v))) {
 			ops->skip(v);
 			v->virt.count[VIRT_COUNT_HYPERCALL]++;

@@ -14,9 +14,13 @@
 
 /* A guest's timer never interrupts it more often than this: the guest must get somewhere. */
 #define TIMER_MIN_TICKS 1000u
+/* For stop_low: the guest is looked after at least this often. */
+#define STOP_MAX_TICKS (1u << 30)
 
 struct virt_caps virt_caps;
-static const struct virt_ops *ops;   /* set once at boot */
+static const struct virt_ops *ops; /* set once at boot */
+/* ops->run: one load less on the way. Set once at boot. */
+static enum virt_exit_kind (*run)(struct x86_vcpu *v, uint64_t deadline);
 static struct virt_cpu boot_virt_cpu; /* set up once at boot, then its CPU's only */
 
 status_t virt_init(const char **why)
@@ -26,6 +30,7 @@ status_t virt_init(const char **why)
 		return s;
 	this_cpu()->virt = &boot_virt_cpu;
 	virt_caps = ops->caps;
+	run = ops->run;
 	return OK;
 }
 
@@ -162,14 +167,16 @@ bool x86_prepare(struct x86_vcpu *v)
 	}
 	deliver(v);
 	uint64_t timer = MAX(v->lapic.timer_tsc, now + TIMER_MIN_TICKS);
-	v->stop_tsc = MIN(v->deadline, timer);
+	uint64_t stop = MIN(v->deadline, timer);
+	v->stop_tsc = MIN(stop, now + STOP_MAX_TICKS);
+	v->stop_low = (uint32_t)v->stop_tsc;
 	ops->set_time(v, rdtsc()); /* loading took its time */
 	return true;
 }
 
 enum virt_exit_kind virt_run(struct virt_vcpu *v, uint64_t deadline_tsc)
 {
-	return ops->run(x86_vcpu(v), deadline_tsc);
+	return run(x86_vcpu(v), deadline_tsc);
 }
 
 void x86_inject(struct x86_vcpu *v, uint32_t info, uint32_t error, uint32_t length)
@@ -274,6 +281,18 @@ static bool read_msr(struct x86_vcpu *v, uint32_t msr, uint64_t *value)
 	return false;
 }
 
+/* EOI is the one that comes often: it needs attention only if something waits behind it. */
+static bool write_lapic(struct x86_vcpu *v, uint32_t reg, uint64_t value)
+{
+	if (!vlapic_write(&v->lapic, reg, value, rdtsc()))
+		return false;
+	if (reg != VLAPIC_EOI)
+		v->attention |= X86_ATTENTION_LAPIC | X86_ATTENTION_TIME;
+	else if (vlapic_pending(&v->lapic) >= 0)
+		v->attention |= X86_ATTENTION_LAPIC;
+	return true;
+}
+
 static bool write_msr(struct x86_vcpu *v, uint32_t msr, uint64_t value)
 {
 	const struct guest_msr *m = guest_msr_find(msr);
@@ -284,8 +303,7 @@ static bool write_msr(struct x86_vcpu *v, uint32_t msr, uint64_t value)
 	case GUEST_MSR_IGNORE:
 		return true;
 	case GUEST_MSR_LAPIC:
-		v->attention |= X86_ATTENTION_LAPIC;
-		return vlapic_write(&v->lapic, msr - MSR_X2APIC_FIRST, value, rdtsc());
+		return write_lapic(v, msr - MSR_X2APIC_FIRST, value);
 	case GUEST_MSR_DEADLINE:
 		v->attention |= X86_ATTENTION_TIME;
 		vlapic_write_deadline(&v->lapic, value);

@@ -67,8 +67,9 @@ struct x86_vcpu {
 	uint32_t attention;    /* X86_ATTENTION_* */
 	bool deaf;             /* it halted with interrupts off: nothing wakes it */
 	bool halting;          /* the last exit was HLT */
-	uint64_t stop_tsc;     /* the guest must be left at this time: deadline, or its own timer */
+	uint32_t stop_low;     /* low half of stop_tsc, which is never 2^31 ticks away or more */
 	uint64_t deadline;
+	uint64_t stop_tsc;     /* the guest must be left at this time: deadline, or its own timer */
 	uint32_t event_info, event_error, event_length; /* to inject next; valid bit in info */
 	union {
 		struct {
@@ -103,8 +104,8 @@ struct virt_ops {
 	/* The loop of run_loop.h over the next four. */
 	enum virt_exit_kind (*run)(struct x86_vcpu *v, uint64_t deadline);
 	/* The vCPU is loaded. Fills v->info or exit.slat; keeps an event whose delivery was cut
-	 * short in v->event_*. */
-	enum x86_exit_kind (*enter)(struct x86_vcpu *v);
+	 * short in v->event_*. *v does not change; giving it back spares the compiler a spill. */
+	enum x86_exit_kind (*enter)(struct x86_vcpu **v);
 	/* RIP behind the instruction that made the last exit. */
 	void (*skip)(struct x86_vcpu *v);
 	bool (*in_kernel)(struct x86_vcpu *v); /* CPL 0 */

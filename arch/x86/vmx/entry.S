@@ -6,7 +6,7 @@
  * stored with one instruction. Nothing may be pushed until RSP is the stack's again: interrupts are
  * off, and NMI and machine check have stacks of their own (IST).
  *
- * Returns EAX = the exit reason, or VMX_FAIL_*.
+ * Returns EAX = the exit reason, or VMX_FAIL_*. RDI is as it was after an exit, and lost after VMfail.
  */
 #include "arch/x86/vmx/offsets.h"
 
@@ -63,7 +63,8 @@ vmx_entry_exit:
 	mov	%r13, 0x68(%rsp)
 	mov	%r14, 0x70(%rsp)
 	mov	%r15, 0x78(%rsp)
-	mov	VMX_OFF_HOST_RSP(%rsp), %rsp
+	mov	%rsp, %rdi
+	mov	VMX_OFF_HOST_RSP(%rdi), %rsp
 	mov	$0x4402, %eax		/* VMCS_EXIT_REASON */
 	vmread	%rax, %rax
 	ret

@@ -8,7 +8,7 @@ _Static_assert(offsetof(struct x86_vcpu, virt.gpr) == VMX_OFF_GPR, "entry.S");
 _Static_assert(offsetof(struct x86_vcpu, host_rsp) == VMX_OFF_HOST_RSP, "entry.S");
 _Static_assert(offsetof(struct vmx_vcpu, x) == 0, "entry.S");
 
-/* entry.S keeps RSP and nothing else: the compiler saves what it still needs. */
+/* entry.S keeps RSP and (but for VMfail) RDI, nothing else: the compiler saves what it still needs. */
 #define ENTER(symbol, v, reason)                                                                   \
 	__asm__ volatile("call " #symbol                                                           \
 			 : "=a"(reason), "+D"(v)                                                   \
@@ -23,22 +23,25 @@ uint32_t vmx_launch(struct x86_vcpu *v)
 	return reason;
 }
 
-static inline __attribute__((always_inline)) enum x86_exit_kind enter(struct x86_vcpu *v)
+static inline __attribute__((always_inline)) enum x86_exit_kind enter(struct x86_vcpu **vp)
 {
 	uint32_t reason;
-	struct x86_vcpu *p = v;
-	ENTER(vmx_entry_resume, p, reason);
+	struct x86_vcpu *v = *vp;
+	ENTER(vmx_entry_resume, v, reason);
+	*vp = v;
 	if (LIKELY(reason == REASON_VMCALL))
 		return X86_EXIT_HYPERCALL;
 	if (LIKELY(reason == REASON_CPUID))
 		return X86_EXIT_CPUID;
+	if (UNLIKELY(reason == VMX_FAIL_VALID || reason == VMX_FAIL_INVALID))
+		*vp = v = virt_this_cpu()->loaded;
 	return vmx_translate(v, reason);
 }
 
 static inline __attribute__((always_inline)) void skip(struct x86_vcpu *v)
 {
 	(void)v;
-	vmwrite(VMCS_GUEST_RIP, vmread(VMCS_GUEST_RIP) + vmread32(VMCS_EXIT_LENGTH));
+	vmwrite(VMCS_GUEST_RIP, vmread(VMCS_GUEST_RIP) + vmread(VMCS_EXIT_LENGTH));
 	/* Being stepped: the trap after an instruction that was done for the guest. */
 	if (UNLIKELY(vmread(VMCS_GUEST_RFLAGS) & RFLAGS_TF))
 		vmwrite(VMCS_PENDING_DEBUG, PENDING_DEBUG_BS);
