@@ -6,8 +6,6 @@
 
 #include "vmm/base/types.h"
 
-#define X86_IST_STACK_BYTES 8192u
-#define X86_IST_COUNT       3u /* NMI, double fault, machine check: IST 1, 2, 3 */
 
 /* 64-bit task state segment (SDM vol. 3A, Task Management in 64-bit Mode). */
 struct __attribute__((packed)) x86_tss {
