@@ -83,7 +83,6 @@ bool dump_begin(void)
 
 void dump_stop(void)
 {
-	dump_line("aerostat: stopped");
 	platform_shutdown(1);
 }
 

@@ -22,7 +22,7 @@ struct idt_gate {
 };
 _Static_assert(sizeof(struct idt_gate) == 16, "64-bit IDT gates are 16 bytes");
 
-extern const char trap_stubs[]; /* traps.S: one stub of STUB_BYTES a vector */
+extern const char trap_stubs[]; /* trap_entry.S: one stub of STUB_BYTES a vector */
 
 /* Filled once at boot, the same for every CPU. */
 static struct idt_gate idt[IDT_VECTORS] __attribute__((aligned(16)));

@@ -3,14 +3,14 @@
 
 #include "vmm/base/types.h"
 
-/* As traps.S pushes it. */
+/* As trap_entry.S pushes it. */
 struct trap_frame {
 	uint64_t r15, r14, r13, r12, r11, r10, r9, r8;
 	uint64_t rbp, rdi, rsi, rdx, rcx, rbx, rax;
 	uint64_t vector, error_code;
 	uint64_t rip, cs, rflags, rsp, ss;
 };
-_Static_assert(sizeof(struct trap_frame) == 176, "traps.S lays this out");
+_Static_assert(sizeof(struct trap_frame) == 176, "trap_entry.S lays this out");
 
 /* This CPU's GDT, TSS and IDT; GS and FS base. First thing on each CPU. */
 void desc_init(uint32_t index);
