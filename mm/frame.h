@@ -13,41 +13,48 @@
  */
 #pragma once
 
-#include "vmm/base/status.h"
+#include "mm/frame_state.h"
 #include "vmm/base/lock.h"
-
-enum frame_state {
-	FRAME_RESERVED = 0, /* not RAM, or firmware's, or never ours */
-	FRAME_DIRTY,        /* free, holds old bytes */
-	FRAME_FREE,         /* free, all zero */
-	FRAME_HV,           /* the hypervisor's own: image, heap, metadata */
-	FRAME_TABLE,        /* second-level page table of a guest */
-	FRAME_PRIVATE,      /* one guest, one gfn */
-	FRAME_SHARED,       /* many gfns, read-only (the zero frame is one) */
-	FRAME_ZPOOL,        /* compressed store */
-	FRAME_IO,           /* in flight to or from a disk */
-	FRAME_STATE_COUNT
-};
+#include "vmm/base/status.h"
 
 #define FRAME_OWNER_NONE 0xffffu
 #define FRAME_LINK_NONE  0xffffffffu
 
 /* Metadata of one frame. Guarded by the allocator's lock while free, by the owner's p2m lock else. */
 struct frame {
-	uint8_t state; /* enum frame_state; changed by frame_move() only */
-	uint8_t order; /* of the free block this frame heads */
-	uint16_t owner; /* guest id, or FRAME_OWNER_NONE */
-	uint32_t link;  /* free: next block's head; else next frame in a frame_batch */
 	union {
-		uint64_t gfn;  /* PRIVATE: where it is mapped */
+		struct {
+			uint8_t state;  /* enum frame_state; changed by frame_move() and its block form */
+			uint8_t order;  /* of the free block or frame_batch entry this frame heads, else 0 */
+			uint16_t owner; /* guest id, or FRAME_OWNER_NONE */
+			uint32_t link;  /* free: next block's head; in a frame_batch: next entry;
+			                   level-1 TABLE: see u.table; else FRAME_LINK_NONE */
+		};
+		uint64_t word; /* the four at once */
+	};
+	union {
+		uint64_t gfn;  /* PRIVATE: where it is mapped; below 2^32 */
 		uint64_t refs; /* SHARED: gfns that map it */
 		struct {
 			uint32_t prev; /* free: previous block's head */
 			uint32_t head; /* free: 1 if this frame heads a block */
 		} free;
+		struct {
+			/* Level 1: how many of the 512 pages lie at `link` + their index in the table, `link`
+			 * being the first mfn of an aligned 2 MiB. At 512 the table can become one leaf. */
+			uint16_t in_order;
+			uint8_t level;
+			uint8_t spare;
+			uint32_t block; /* first gfn that the table maps, divided by 512 */
+		} table;
+		struct {
+			uint16_t used;  /* objects handed out */
+			uint16_t first; /* index + 1 of the first free object, 0: none */
+			uint32_t prev;  /* the class's list of pages with room; `link` is next */
+		} heap;
 	} u;
 };
-_Static_assert(sizeof(struct frame) <= 16, "frame metadata is at most 16 bytes a frame");
+_Static_assert(sizeof(struct frame) == 16, "frame metadata is 16 bytes a frame");
 
 /* A guest's account with the pool. One owner: its p2m. */
 struct frame_account {
@@ -60,12 +67,28 @@ struct frame_account {
 };
 
 /*
- * Boot: frames [base, base + count) get metadata at `array` (count entries), all RESERVED.
+ * Boot: frames [base, base + count) get metadata at `array` (count entries), all RESERVED. `base`
+ * is a multiple of 1024; mfns stay below 2^32 - 1 (16 TiB).
  * Then frame_add() each usable run (-> DIRTY) and frame_claim() what is in use (-> HV).
  */
 void frame_init(struct frame *array, mfn_t base, uint64_t count);
 void frame_add(mfn_t first, uint64_t pages);   /* RESERVED -> DIRTY, into the buddy */
 void frame_claim(mfn_t first, uint64_t pages); /* RESERVED -> HV: in use by the hypervisor */
+
+/* Where the metadata is. Set once at boot, by frame_init(). */
+struct frame_table {
+	struct frame *array;
+	uint64_t base, count;
+};
+extern struct frame_table frame_table;
+
+/* NULL if outside the table. */
+static inline struct frame *frame_of(mfn_t mfn)
+{
+	uint64_t i = mfn.v - frame_table.base;
+
+	return LIKELY(i < frame_table.count) ? &frame_table.array[i] : NULL;
+}
 
 /* Sets the pool's size in pages (UINT64_MAX: all that is free but `hv_reserve_pages`), and how many
  * pages stay back for tables and emergencies inside it. ERR_LIMIT if the host has fewer. */
@@ -81,16 +104,18 @@ void frame_account_close(struct frame_account *a);
 
 enum frame_alloc_flags {
 	FRAME_ALLOC_ZEROED = 1u << 0,    /* content is zero (always so for PRIVATE) */
-	FRAME_ALLOC_EMERGENCY = 1u << 1, /* may take the emergency pages: reclaim's own needs */
+	FRAME_ALLOC_EMERGENCY = 1u << 1, /* may take the emergency pages and pass the account's max:
+	                                    reclaim's own needs. Never what others are promised */
 };
 
 /*
  * Allocates 2^order frames in state `to` (HV with account NULL; TABLE, PRIVATE, ZPOOL with one) and
  * charges the account. PRIVATE blocks get gfn, gfn+1, ... `want`: preferred first mfn (so that
  * neighbours in a guest become neighbours in the host and join to 2 MiB), or MFN_NONE.
- * PRIVATE and TABLE are zero on return: FREE frames first, else DIRTY ones are scrubbed here.
+ * PRIVATE and ZEROED: FREE frames first, else DIRTY ones are scrubbed here. Others: DIRTY first, and
+ * the content is whatever it was: the caller writes all of it.
  * Fails: ERR_NOMEM (nothing of that order, or the pool is full or promised to others),
- * ERR_LIMIT (the account's max).
+ * ERR_LIMIT (the account's max). HV frames never come out of what the pool still owes.
  */
 status_t frame_alloc(struct frame_account *a, enum frame_state to, uint32_t order, gfn_t gfn,
 	mfn_t want, uint32_t flags, mfn_t *out) MUST_CHECK;
@@ -103,9 +128,21 @@ struct frame_batch {
 	uint32_t head; /* mfn index chain through frame.link; each entry frees 2^frame.order frames */
 	uint64_t pages;
 };
-void frame_batch_init(struct frame_batch *b);
-void frame_batch_add(struct frame_batch *b, mfn_t first, uint32_t order);
-void frame_batch_free(struct frame_account *a, struct frame_batch *b);
+static inline void frame_batch_init(struct frame_batch *b)
+{
+	b->head = FRAME_LINK_NONE;
+	b->pages = 0;
+}
+static inline void frame_batch_add(struct frame_batch *b, mfn_t first, uint32_t order)
+{
+	struct frame *f = &frame_table.array[first.v - frame_table.base];
+
+	f->order = (uint8_t)order;
+	f->link = b->head;
+	b->head = (uint32_t)first.v;
+	b->pages += 1ull << order;
+}
+void frame_batch_free(struct frame_account *a, struct frame_batch *b); /* empties it */
 
 /* Scrubs up to `pages` DIRTY frames to FREE; returns how many. For idle time; bounded work. */
 uint64_t frame_scrub(uint64_t pages);
@@ -117,10 +154,16 @@ mfn_t frame_zero_mfn(void);
 void frame_share_get(mfn_t mfn); /* refs + 1 */
 void frame_share_put(mfn_t mfn); /* refs - 1; frees nothing for the zero frame */
 
-struct frame *frame_of(mfn_t mfn); /* NULL if outside the table */
-/* The only writer of frame->state. HV_BUG on an illegal move. Caller holds the lock that guards it. */
+/*
+ * The only writer of frame->state (with its form for whole blocks inside frame.c). HV_BUG on an
+ * illegal move. Caller holds the allocator's lock if either state is a free one, else the owner's.
+ */
 void frame_move(struct frame *f, enum frame_state from, enum frame_state to);
-const char *frame_state_name(enum frame_state s);
+
+/* Hints, no lock. First mfn of a free aligned 2 MiB, or MFN_NONE: where a guest's block may start. */
+mfn_t frame_block_hint(void);
+/* More than half of the pool stays free after `pages` more. */
+bool frame_pool_roomy(uint64_t pages);
 
 /* Counts, as of now. All in pages. */
 struct frame_counts {

@@ -4,7 +4,7 @@
  *
  *   bits 0..2 zero | 3..7 spare | 8..11 enum p2m_state | 12..62 payload | 63 zero
  *
- * a present leaf carries the state in bits 52..55 (SLAT_SW). An all-zero entry is NONE at levels
+ * a present leaf carries the state in bits 52..54 and "pinned" in bit 55 (SLAT_SW). An all-zero entry is NONE at levels
  * above memory's end, EMPTY entries are written at creation. A level-2 or level-3 entry may hold
  * EMPTY or BALLOONED for its whole 2 MiB or 1 GiB; tables below are made when needed.
  *
@@ -42,7 +42,9 @@ struct p2m {
 	uint64_t pages_in_2m;            /* of RAM: mapped by 2 MiB leaves */
 	uint64_t zero_mapped;            /* of EMPTY: mapped to the zero frame */
 	uint64_t pinned;                 /* of RAM: pinned by the hypervisor */
-	uint64_t table_count;
+	uint64_t table_count;            /* of all levels */
+	struct frame_batch *batch;       /* between p2m_batch_begin() and _finish() */
+	bool flush_needed;               /* something was unmapped since the last flush */
 	/* counters since creation, guarded by lock */
 	uint64_t fault_populate, fault_zero_read, fault_cow_zero, fault_spurious, fault_2m;
 	uint64_t fault_denied, balloon_touch, split_2m, join_2m;
@@ -65,10 +67,13 @@ enum p2m_fault_result {
 
 /*
  * Creates the p2m of a guest with `pages` of memory, all EMPTY; opens its account (admission).
- * Fails: ERR_LIMIT (admission; *room_pages as frame_account_open), ERR_NOMEM (root table).
+ * Fails: ERR_LIMIT (admission; *room_pages as frame_account_open), ERR_NOMEM (root table),
+ * ERR_INVAL (no pages, or 16 TiB and more).
  */
 status_t p2m_create(struct p2m *p, uint16_t owner, uint64_t pages, uint64_t min_pages,
 	uint64_t *room_pages) MUST_CHECK;
+/* Table frames that `pages` of memory need at most: they are charged to the guest's account too. */
+uint64_t p2m_tables_for(uint64_t pages);
 /* Gives everything back. No vCPU of the guest runs. Bounded by memory size. */
 void p2m_destroy(struct p2m *p);
 
@@ -85,7 +90,8 @@ enum p2m_fault_result p2m_fault(struct p2m *p, gpa_t gpa, uint32_t access);
  *   frame_batch_free() after the flush that p2m_batch_finish() makes. Checks the whole block first:
  *   ERR_RANGE (outside memory or unaligned), ERR_EXIST (a page is in the balloon), ERR_BUSY
  *   (pinned or in flight), ERR_NOMEM (a table for a split is not to be had); nothing is changed then.
- * deflate: BALLOONED -> EMPTY. ERR_RANGE, ERR_NOENT (a page is not in the balloon).
+ * deflate: BALLOONED -> EMPTY. ERR_RANGE, ERR_NOENT (a page is not in the balloon), ERR_NOMEM (a
+ *   table for a page out of a ballooned 2 MiB block is not to be had: deflate the block).
  * Both: caller holds p2m->lock through p2m_batch_begin() .. p2m_batch_finish().
  */
 void p2m_batch_begin(struct p2m *p, struct frame_batch *out);

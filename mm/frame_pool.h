@@ -1,0 +1,22 @@
+/* The pool's own state; for mm/frame.c, mm/frame_account.c and the auditor only. */
+#pragma once
+
+#include "mm/buddy.h"
+
+struct frame_pool {
+	struct spinlock lock;
+	/* guarded by lock */
+	struct buddy buddy;
+	uint64_t by_state[FRAME_STATE_COUNT];
+	uint64_t used;     /* charged to accounts */
+	/* limit - used - what accounts below their min are still owed. Negative (a debt) while a guest
+	 * admitted later waits for what others hold beyond their min. */
+	int64_t headroom;
+	uint64_t min_total; /* of all open accounts */
+	uint64_t scrubbed, scrubbed_idle;
+	/* set once at boot */
+	uint64_t limit;
+	uint64_t emergency;
+	mfn_t zero;
+};
+extern struct frame_pool frame_pool;

@@ -1,0 +1,108 @@
+/* The second-level entries as mm writes them, and the walk. For mm/p2m*.c and the auditor only. */
+#pragma once
+
+#include "mm/p2m.h"
+#include "vmm/base/bug.h"
+#include "vmm/base/directmap.h"
+
+#define TABLE_ENTRIES 512u
+
+/* A not-present entry: its state in bits 8..11. */
+#define ENTRY_STATE_SHIFT   8u
+#define ENTRY_PAYLOAD_SHIFT 12u
+#define ENTRY(state)        ((uint64_t)(state) << ENTRY_STATE_SHIFT)
+/* A present leaf: its state in the lower three of mm's four bits, pinned in the fourth. */
+#define LEAF(state) ((uint64_t)(state) << SLAT_SW_SHIFT)
+#define LEAF_PINNED (8ull << SLAT_SW_SHIFT)
+
+/* Where a walk ended: the entry that decides about a gfn. */
+struct p2m_slot {
+	uint64_t *entry;
+	uint32_t level;
+	mfn_t table; /* the table that `entry` lies in */
+};
+
+static inline bool entry_present(uint64_t e)
+{
+	return e & slat_format->present_mask;
+}
+static inline mfn_t entry_mfn(uint64_t e)
+{
+	return MFN((e & SLAT_ADDR_MASK) >> PAGE_SHIFT);
+}
+/* Of an entry that may be present; at `level` > 1 it may be a table. */
+static inline bool entry_is_table(uint64_t e, uint32_t level)
+{
+	return level > 1 && entry_present(e) && !(e & slat_format->big_mask);
+}
+/* Of anything but a table. */
+static inline enum p2m_state entry_state(uint64_t e)
+{
+	return (enum p2m_state)(entry_present(e) ? e >> SLAT_SW_SHIFT & 7 : e >> ENTRY_STATE_SHIFT & 15);
+}
+static inline void entry_write(uint64_t *entry, uint64_t e)
+{
+	__atomic_store_n(entry, e, __ATOMIC_RELEASE);
+}
+static inline uint64_t leaf_ram_4k(mfn_t mfn)
+{
+	return mfn_to_hpa(mfn).v | slat_format->leaf_4k | slat_format->write | LEAF(P2M_RAM);
+}
+static inline uint64_t leaf_ram_2m(mfn_t mfn)
+{
+	return mfn_to_hpa(mfn).v | slat_format->leaf_big | slat_format->write | LEAF(P2M_RAM);
+}
+static inline uint64_t leaf_zero(void)
+{
+	return mfn_to_hpa(frame_zero_mfn()).v | slat_format->leaf_4k | LEAF(P2M_EMPTY);
+}
+
+/* log2 of the pages that an entry of `level` covers. */
+static inline uint32_t level_order(uint32_t level)
+{
+	return 9 * (level - 1);
+}
+static inline uint32_t level_index(gfn_t gfn, uint32_t level)
+{
+	return (uint32_t)(gfn.v >> level_order(level)) & (TABLE_ENTRIES - 1);
+}
+
+/* Walks down to `floor` or to the first entry that is not a table. gfn is inside memory. */
+static inline struct p2m_slot p2m_walk_to(const struct p2m *p, gfn_t gfn, uint32_t floor)
+{
+	uint64_t present = slat_format->present_mask, big = slat_format->big_mask;
+	struct p2m_slot s = { .table = p->slat.root };
+
+	for (s.level = SLAT_LEVELS;; s.level--) {
+		s.entry = (uint64_t *)mfn_to_va(s.table) + level_index(gfn, s.level);
+		uint64_t e = *s.entry;
+
+		if (s.level == floor || !(e & present) || (e & big))
+			return s;
+		s.table = entry_mfn(e);
+	}
+}
+static inline struct p2m_slot p2m_walk(const struct p2m *p, gfn_t gfn)
+{
+	return p2m_walk_to(p, gfn, 1);
+}
+
+/*
+ * Makes a table in place of the entry at `s` (level > 1, not a table): not present, each child gets
+ * its state; a 2 MiB leaf, each child its page. No gfn's state changes. Frame flags as given.
+ */
+status_t p2m_make_table(struct p2m *p, gfn_t gfn, struct p2m_slot s, uint32_t flags) MUST_CHECK;
+
+/* Walks to `level`, making tables on the way. Those made stay if a later one is not to be had: the
+ * states are the same with and without. */
+status_t p2m_walk_make(struct p2m *p, gfn_t gfn, uint32_t level, uint32_t flags,
+	struct p2m_slot *out) MUST_CHECK;
+
+/* p2m_join() with gfn inside memory and the lock held. */
+status_t p2m_join_locked(struct p2m *p, gfn_t gfn) MUST_CHECK;
+
+/* p2m_fault() with gfn inside memory and the lock held. */
+enum p2m_fault_result p2m_fault_locked(struct p2m *p, gfn_t gfn, uint32_t access);
+
+/* A table that no entry points to any more: flushes, then frees it; in a batch, leaves it to that. */
+void p2m_drop_table(struct p2m *p, mfn_t table);
