@@ -121,7 +121,7 @@ static void describe(void)
 		.inject = vmx_inject,
 		.flush_guest = vmx_flush_guest,
 		.slat_flush = vmx_slat_flush,
-		.each_entry = !vmx_caps.preemption_saved,
+		.each_entry = vmx_caps.preemption_timer && !vmx_caps.preemption_saved,
 	};
 }
 

@@ -3,6 +3,7 @@
  * Information Fields", "VM-Entry Failures During or After Loading Guest State".
  */
 #include "arch/x86/regs.h"
+#include "arch/x86/traps.h"
 #include "arch/x86/vmx/offsets.h"
 #include "arch/x86/vmx/vmx.h"
 #include "mm/p2m.h"
@@ -89,9 +90,13 @@ static enum x86_exit_kind slat_fault(struct x86_vcpu *v)
 
 static enum x86_exit_kind host_interrupt(void)
 {
-	sti(); /* taken through the IDT; STI's shadow needs one instruction more */
-	__asm__ volatile("nop");
-	cli();
+	if (vmx_caps.ack_interrupt) {
+		traps_external((uint8_t)(vmread32(VMCS_EXIT_INFO) & INFO_VECTOR));
+	} else {
+		sti(); /* taken through the IDT; STI's shadow needs one instruction more */
+		__asm__ volatile("nop");
+		cli();
+	}
 	return X86_EXIT_INTERRUPT;
 }
 

@@ -2,6 +2,7 @@
  * One VMCS: set-up, registers, events. Sources: SDM vol. 3C "Virtual Machine Control Structures",
  * "VM Entries" (its checks on controls, host and guest state are what boot and host_state obey).
  */
+#include "arch/x86/lapic.h"
 #include "arch/x86/regs.h"
 #include "arch/x86/vmx/vmx.h"
 #include "mm/heap.h"
@@ -327,6 +328,8 @@ void vmx_set_time(struct x86_vcpu *v, uint64_t now)
 	uint64_t ticks = v->stop_tsc > now ? ((v->stop_tsc - now) >> vmx_caps.timer_shift) + 1 : 0;
 	if (vmx_caps.preemption_timer)
 		vmwrite(VMCS_PREEMPTION_TIMER, MIN(ticks, TIMER_MAX));
+	else if (v->stop_tsc > now)
+		lapic_timer_arm(now, v->stop_tsc - now);
 }
 
 bool vmx_can_interrupt(struct x86_vcpu *v)
