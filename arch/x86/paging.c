@@ -1,7 +1,7 @@
 #include "arch/x86/paging.h"
 #include "arch/x86/cpu.h"
 #include "arch/x86/image.h"
-#include "arch/x86/pagetable.h"
+#include "arch/x86/hostpt.h"
 
 #define CPUID_EXT_FEATURES  0x80000001u
 #define CPUID_EXT_EDX_NX    (1u << 20)
@@ -17,7 +17,7 @@
 #define TAKE_HIGH           (4ull << 30) /* the loader's direct map reaches at least this far */
 
 /* Set once at boot. */
-static struct pagetable tables;
+static struct hostpt tables;
 static uint64_t device_next = DEVICE_BASE;
 static struct handoff_segment image[HANDOFF_SEGMENT_MAX];
 static uint32_t image_count;
@@ -40,7 +40,7 @@ static status_t map_segment(const struct handoff_segment *s)
 	for (uint64_t at = 0; at < s->bytes; at += PAGE_BYTES) {
 		if (is_guard_page(s->va + at))
 			continue;
-		status_t status = pagetable_map(&tables, s->va + at, HPA(s->pa + at), PAGE_BYTES, flags);
+		status_t status = hostpt_map(&tables, s->va + at, HPA(s->pa + at), PAGE_BYTES, flags);
 
 		if (status)
 			return status;
@@ -50,7 +50,7 @@ static status_t map_segment(const struct handoff_segment *s)
 
 static status_t map_direct(uint64_t pa, uint64_t end, uint64_t flags)
 {
-	return pagetable_map(&tables, HANDOFF_DIRECTMAP + pa, HPA(pa), end - pa, PT_NX | flags);
+	return hostpt_map(&tables, HANDOFF_DIRECTMAP + pa, HPA(pa), end - pa, PT_NX | flags);
 }
 
 /* The read-only segment that starts first at or after `pa`, or holds it; NULL: none. */
@@ -90,15 +90,15 @@ static status_t map_ram(uint64_t pa, uint64_t end)
 }
 
 /* Neighbouring runs of RAM are mapped as one, whatever their types, for large pages. */
-static status_t map_all_ram(const struct memmap *m)
+static status_t map_all_ram(const struct physmap *m)
 {
 	for (uint32_t i = 0; i < m->count; i++) {
-		if (!memmap_is_ram(m->run[i].type))
+		if (!physmap_is_ram(m->run[i].type))
 			continue;
 		uint64_t base = m->run[i].base, end = base + m->run[i].bytes;
 
 		while (i + 1 < m->count && m->run[i + 1].base == end &&
-			memmap_is_ram(m->run[i + 1].type))
+			physmap_is_ram(m->run[i + 1].type))
 			end += m->run[++i].bytes;
 		status_t status = map_ram(base, end);
 		if (status)
@@ -124,24 +124,24 @@ static void cpu_registers_init(void)
 	write_cr4(cr4);
 }
 
-static status_t take_tables(const struct handoff *h, struct memmap *m)
+static status_t take_tables(const struct handoff *h, struct physmap *m)
 {
 	bool page_1g = cpuid(CPUID_EXT_FEATURES, 0).edx & CPUID_EXT_EDX_1G;
 	uint64_t runs = m->count + h->segment_count + 1;
-	uint64_t pages = pagetable_pages_needed(memmap_ram_top(m), runs, page_1g);
+	uint64_t pages = hostpt_pages_needed(physmap_ram_top(m), runs, page_1g);
 	status_t status;
 
 	for (uint32_t i = 0; i < h->segment_count; i++)
 		pages += (h->segments[i].bytes >> 21) + 2;
-	status = memmap_take(m, pages * PAGE_BYTES, TAKE_LOW, TAKE_HIGH, &tables.next);
+	status = physmap_take(m, pages * PAGE_BYTES, TAKE_LOW, TAKE_HIGH, &tables.next);
 	if (status)
 		return status;
 	tables.end = HPA(tables.next.v + pages * PAGE_BYTES);
 	tables.page_1g = page_1g;
-	return pagetable_init(&tables);
+	return hostpt_init(&tables);
 }
 
-status_t paging_init(const struct handoff *h, struct memmap *m, const char **why)
+status_t paging_init(const struct handoff *h, struct physmap *m, const char **why)
 {
 	*why = "this processor has no NX bit: it cannot keep data from being executed";
 	if (!(cpuid(CPUID_EXT_FEATURES, 0).edx & CPUID_EXT_EDX_NX))
@@ -171,7 +171,7 @@ volatile void *paging_map_device(hpa_t pa, uint64_t bytes)
 {
 	uint64_t va = device_next;
 
-	if (pagetable_map(&tables, va, pa, bytes, PT_WRITE | PT_NX | PT_UNCACHED))
+	if (hostpt_map(&tables, va, pa, bytes, PT_WRITE | PT_NX | PT_UNCACHED))
 		return NULL;
 	device_next += bytes;
 	return (volatile void *)va;

@@ -1,7 +1,7 @@
 /* The hypervisor's own address space. Built once at boot, then only devices are added. */
 #pragma once
 
-#include "arch/x86/memmap.h"
+#include "arch/x86/physmap.h"
 #include "vmm/base/status.h"
 
 /*
@@ -9,7 +9,7 @@
  * HANDOFF_DIRECTMAP (never executable; the image's read-only pages read-only there too). On failure
  * *why says what was missing.
  */
-status_t paging_init(const struct handoff *h, struct memmap *m, const char **why) MUST_CHECK;
+status_t paging_init(const struct handoff *h, struct physmap *m, const char **why) MUST_CHECK;
 /* Maps a device's registers uncached; page aligned. NULL: out of table pages. */
 volatile void *paging_map_device(hpa_t pa, uint64_t bytes);
 /* Host physical address of an object in the image. */

@@ -66,19 +66,19 @@ static enum machine detect(void)
 
 static const void *acpi_map(const void *ctx, uint64_t address, uint64_t bytes)
 {
-	const struct handoff_mem *run = memmap_find(ctx, HPA(address));
+	const struct handoff_mem *run = physmap_find(ctx, HPA(address));
 
-	if (!run || !memmap_is_ram(run->type) || bytes > run->base + run->bytes - address)
+	if (!run || !physmap_is_ram(run->type) || bytes > run->base + run->bytes - address)
 		return NULL;
 	return hpa_to_va(HPA(address));
 }
 
-void platform_x86_init(const struct handoff *h, const struct memmap *m)
+void platform_x86_init(const struct handoff *h, const struct physmap *m)
 {
 	machine = detect();
 	if (h->cpu_count)
 		cpu_count = h->cpu_count;
-	ram_bytes = memmap_ram_bytes(m);
+	ram_bytes = physmap_ram_bytes(m);
 	if (acpi_power_find(h->acpi_rsdp, acpi_map, m, &power))
 		log_debug("no ACPI tables that say how to power off");
 }

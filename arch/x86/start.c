@@ -24,7 +24,7 @@ _Noreturn void x86_start(const struct handoff *loader);
 
 /* Set once at boot: the copies that outlive the loader's memory. */
 static struct handoff handoff;
-static struct memmap map;
+static struct physmap map;
 static struct handoff_cpu cpus[CPU_MAX];
 
 static void early_sink(const char *line, size_t bytes)
@@ -58,7 +58,7 @@ static void copy_handoff(const struct handoff *loader)
 	memcpy(&handoff, loader, sizeof(handoff));
 	if (!reachable(handoff.mem_map, handoff.mem_count * sizeof(struct handoff_mem)))
 		refuse("the memory map", "lies outside the first 4 GiB");
-	if (memmap_load(&map, hpa_to_va(HPA(handoff.mem_map)), handoff.mem_count, &why))
+	if (physmap_load(&map, hpa_to_va(HPA(handoff.mem_map)), handoff.mem_count, &why))
 		refuse("the memory map", why);
 	if (!reachable(handoff.cpus, handoff.cpu_count * sizeof(cpus[0])))
 		handoff.cpu_count = 0;
@@ -74,7 +74,7 @@ static void own_address_space(void)
 	if (paging_init(&handoff, &map, &why))
 		refuse("own page tables:", why);
 	/* Nothing of the loader's is used from here on. */
-	memmap_retype(&map, HANDOFF_MEM_LOADER, HANDOFF_MEM_USABLE);
+	physmap_retype(&map, HANDOFF_MEM_LOADER, HANDOFF_MEM_USABLE);
 	handoff.mem_map = paging_image_hpa(map.run).v;
 	handoff.mem_count = map.count;
 	handoff.cpus = handoff.cpu_count ? paging_image_hpa(cpus).v : 0;

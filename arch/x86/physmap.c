@@ -1,14 +1,14 @@
 /* Pure. */
-#include "arch/x86/memmap.h"
+#include "arch/x86/physmap.h"
 
-bool memmap_is_ram(uint32_t type)
+bool physmap_is_ram(uint32_t type)
 {
 	return type == HANDOFF_MEM_USABLE || type == HANDOFF_MEM_LOADER ||
 		type == HANDOFF_MEM_HV_IMAGE || type == HANDOFF_MEM_MODULE ||
 		type == HANDOFF_MEM_ACPI;
 }
 
-static void merge(struct memmap *m)
+static void merge(struct physmap *m)
 {
 	uint32_t out = 0;
 
@@ -23,13 +23,13 @@ static void merge(struct memmap *m)
 	m->count = out;
 }
 
-status_t memmap_load(struct memmap *m, const struct handoff_mem *from, uint32_t count,
+status_t physmap_load(struct physmap *m, const struct handoff_mem *from, uint32_t count,
 	const char **why)
 {
 	uint64_t end = 0;
 
 	*why = "has more runs than there is room for";
-	if (count > MEMMAP_MAX)
+	if (count > PHYSMAP_MAX)
 		return ERR_LIMIT;
 	m->count = 0;
 	for (uint32_t i = 0; i < count; i++) {
@@ -44,25 +44,25 @@ status_t memmap_load(struct memmap *m, const struct handoff_mem *from, uint32_t 
 	}
 	merge(m);
 	*why = "names no usable memory";
-	return memmap_ram_top(m) ? OK : ERR_FORMAT;
+	return physmap_ram_top(m) ? OK : ERR_FORMAT;
 }
 
-uint64_t memmap_ram_top(const struct memmap *m)
+uint64_t physmap_ram_top(const struct physmap *m)
 {
 	uint64_t top = 0;
 
 	for (uint32_t i = 0; i < m->count; i++)
-		if (memmap_is_ram(m->run[i].type))
+		if (physmap_is_ram(m->run[i].type))
 			top = m->run[i].base + m->run[i].bytes;
 	return top;
 }
 
-uint64_t memmap_ram_bytes(const struct memmap *m)
+uint64_t physmap_ram_bytes(const struct physmap *m)
 {
 	uint64_t bytes = 0;
 
 	for (uint32_t i = 0; i < m->count; i++)
-		if (memmap_is_ram(m->run[i].type) && m->run[i].type != HANDOFF_MEM_ACPI)
+		if (physmap_is_ram(m->run[i].type) && m->run[i].type != HANDOFF_MEM_ACPI)
 			bytes += m->run[i].bytes;
 	return bytes;
 }
@@ -77,7 +77,7 @@ static uint64_t top_fit(const struct handoff_mem *r, uint64_t bytes, uint64_t lo
 }
 
 /* Splits run `i` so that [base, base + bytes) inside it has its own type. Room for two more runs. */
-static void commit_split(struct memmap *m, uint32_t i, uint64_t base, uint64_t bytes, uint32_t type)
+static void commit_split(struct physmap *m, uint32_t i, uint64_t base, uint64_t bytes, uint32_t type)
 {
 	struct handoff_mem whole = m->run[i];
 	struct handoff_mem part[3] = {
@@ -94,7 +94,7 @@ static void commit_split(struct memmap *m, uint32_t i, uint64_t base, uint64_t b
 	merge(m);
 }
 
-status_t memmap_take(struct memmap *m, uint64_t bytes, uint64_t low, uint64_t high, hpa_t *out)
+status_t physmap_take(struct physmap *m, uint64_t bytes, uint64_t low, uint64_t high, hpa_t *out)
 {
 	uint32_t best = m->count;
 
@@ -104,14 +104,14 @@ status_t memmap_take(struct memmap *m, uint64_t bytes, uint64_t low, uint64_t hi
 		if (best == m->count || m->run[i].bytes < m->run[best].bytes)
 			best = i;
 	}
-	if (best == m->count || m->count + 2 > MEMMAP_MAX)
+	if (best == m->count || m->count + 2 > PHYSMAP_MAX)
 		return ERR_NOMEM;
 	*out = HPA(top_fit(&m->run[best], bytes, low, high));
 	commit_split(m, best, out->v, bytes, HANDOFF_MEM_HV_IMAGE);
 	return OK;
 }
 
-void memmap_retype(struct memmap *m, uint32_t from, uint32_t to)
+void physmap_retype(struct physmap *m, uint32_t from, uint32_t to)
 {
 	for (uint32_t i = 0; i < m->count; i++)
 		if (m->run[i].type == from)
@@ -119,7 +119,7 @@ void memmap_retype(struct memmap *m, uint32_t from, uint32_t to)
 	merge(m);
 }
 
-const struct handoff_mem *memmap_find(const struct memmap *m, hpa_t address)
+const struct handoff_mem *physmap_find(const struct physmap *m, hpa_t address)
 {
 	for (uint32_t i = 0; i < m->count; i++)
 		if (address.v - m->run[i].base < m->run[i].bytes)

@@ -17,21 +17,21 @@
 #define PT_UNCACHED (PT_PCD | PT_PWT) /* entry 3 of the default PAT: UC */
 
 /* Zeroed table pages come from [next, end), physical. */
-struct pagetable {
+struct hostpt {
 	hpa_t root;
 	hpa_t next, end;
 	bool page_1g; /* the processor has 1 GiB pages */
 };
 
 /* Takes the root. ERR_NOMEM. */
-status_t pagetable_init(struct pagetable *t) MUST_CHECK;
+status_t hostpt_init(struct hostpt *t) MUST_CHECK;
 /*
  * Maps [va, va + bytes) to pa; all page aligned, `flags` of PT_WRITE, PT_NX, PT_UNCACHED. ERR_NOMEM:
  * out of table pages; ERR_EXIST: part of it is mapped. What was mapped before the failure stays.
  */
-status_t pagetable_map(struct pagetable *t, uint64_t va, hpa_t pa, uint64_t bytes, uint64_t flags)
+status_t hostpt_map(struct hostpt *t, uint64_t va, hpa_t pa, uint64_t bytes, uint64_t flags)
 	MUST_CHECK;
 /* The leaf entry that maps `va` and its page size's log2 in *shift; 0: not mapped. */
-uint64_t pagetable_walk(const struct pagetable *t, uint64_t va, uint32_t *shift);
+uint64_t hostpt_walk(const struct hostpt *t, uint64_t va, uint32_t *shift);
 /* Table pages that any layout of `runs` separate ranges of RAM below `top` may need. */
-uint64_t pagetable_pages_needed(uint64_t top, uint64_t runs, bool page_1g);
+uint64_t hostpt_pages_needed(uint64_t top, uint64_t runs, bool page_1g);

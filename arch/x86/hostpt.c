@@ -1,5 +1,5 @@
 /* Pure. */
-#include "arch/x86/pagetable.h"
+#include "arch/x86/hostpt.h"
 #include "vmm/base/string.h"
 
 #define LEVEL_ROOT 3u /* PML4; 0 is the level of 4 KiB leaves */
@@ -15,7 +15,7 @@ static uint64_t *entry_at(hpa_t table, uint64_t va, uint32_t level)
 	return (uint64_t *)hpa_to_va(table) + (va >> level_shift(level) & (ENTRIES - 1));
 }
 
-static status_t table_new(struct pagetable *t, hpa_t *out)
+static status_t table_new(struct hostpt *t, hpa_t *out)
 {
 	if (t->next.v >= t->end.v)
 		return ERR_NOMEM;
@@ -25,13 +25,13 @@ static status_t table_new(struct pagetable *t, hpa_t *out)
 	return OK;
 }
 
-status_t pagetable_init(struct pagetable *t)
+status_t hostpt_init(struct hostpt *t)
 {
 	return table_new(t, &t->root);
 }
 
 /* The highest level whose page fits at this place. */
-static uint32_t leaf_level(const struct pagetable *t, uint64_t va, uint64_t pa, uint64_t bytes)
+static uint32_t leaf_level(const struct hostpt *t, uint64_t va, uint64_t pa, uint64_t bytes)
 {
 	for (uint32_t level = t->page_1g ? 2 : 1; level; level--) {
 		uint64_t size = 1ull << level_shift(level);
@@ -42,7 +42,7 @@ static uint32_t leaf_level(const struct pagetable *t, uint64_t va, uint64_t pa, 
 	return 0;
 }
 
-static status_t map_one(struct pagetable *t, uint64_t va, hpa_t pa, uint32_t leaf, uint64_t flags)
+static status_t map_one(struct hostpt *t, uint64_t va, hpa_t pa, uint32_t leaf, uint64_t flags)
 {
 	hpa_t table = t->root;
 
@@ -68,7 +68,7 @@ static status_t map_one(struct pagetable *t, uint64_t va, hpa_t pa, uint32_t lea
 	return OK;
 }
 
-status_t pagetable_map(struct pagetable *t, uint64_t va, hpa_t pa, uint64_t bytes, uint64_t flags)
+status_t hostpt_map(struct hostpt *t, uint64_t va, hpa_t pa, uint64_t bytes, uint64_t flags)
 {
 	while (bytes) {
 		uint32_t leaf = leaf_level(t, va, pa.v, bytes);
@@ -84,7 +84,7 @@ status_t pagetable_map(struct pagetable *t, uint64_t va, hpa_t pa, uint64_t byte
 	return OK;
 }
 
-uint64_t pagetable_walk(const struct pagetable *t, uint64_t va, uint32_t *shift)
+uint64_t hostpt_walk(const struct hostpt *t, uint64_t va, uint32_t *shift)
 {
 	hpa_t table = t->root;
 
@@ -106,7 +106,7 @@ uint64_t pagetable_walk(const struct pagetable *t, uint64_t va, uint32_t *shift)
  * 2 MiB entries; in between, 2 MiB pages cost one table a GiB. Eight more for the roots of the
  * direct map, the image and the devices.
  */
-uint64_t pagetable_pages_needed(uint64_t top, uint64_t runs, bool page_1g)
+uint64_t hostpt_pages_needed(uint64_t top, uint64_t runs, bool page_1g)
 {
 	return 8 + runs * 4 + (top >> 39) + 1 + (page_1g ? 0 : (top >> 30) + 1);
 }
