@@ -2,7 +2,9 @@
 #include "tests/unit/unit.h"
 
 #include "arch/x86/vmx/vmx.h"
+#include "arch/x86/vmx/vmx_check.h"
 #include "arch/x86/guest_mce.h"
+#include "arch/x86/regs.h"
 
 #define CAP(must, may) ((uint64_t)(may) << 32 | (must))
 
@@ -227,6 +229,80 @@ static void machine_checks(void **state)
 	assert_int_equal(guest_mce_judge(1, val | uc), GUEST_MCE_GO_ON);
 }
 
+static uint64_t fields[0x7000];
+
+static uint64_t get_field(uint32_t field)
+{
+	return fields[field];
+}
+
+static void good_guest(void)
+{
+	memset(fields, 0, sizeof(fields));
+	fields[VMCS_GUEST_CR0] = 0x80010033;
+	fields[VMCS_GUEST_CR3] = 0x1000;
+	fields[VMCS_GUEST_CR4] = 0x2060;
+	fields[VMCS_GUEST_EFER] = 0x500;
+	fields[VMCS_GUEST_RFLAGS] = 2;
+	fields[VMCS_GUEST_DR7] = 0x400;
+	for (uint32_t i = 0; i < 6; i++)
+		fields[VMCS_GUEST_ES_AR + 2 * i] = i == 1 ? 0xa09b : 0xc093;
+	fields[VMCS_GUEST_LDTR_AR] = 0x10000;
+	fields[VMCS_GUEST_TR_AR] = 0x8b;
+	fields[VMCS_LINK] = UINT64_MAX;
+}
+
+static void guest_state_rules(void **state)
+{
+	(void)state;
+	static const struct {
+		uint32_t field;
+		uint64_t value;
+		const char *word;
+	} bad[] = {
+		{ VMCS_GUEST_CR0, 0x80010013, "CR0" }, /* NE */
+		{ VMCS_GUEST_CR4, 0x60, "CR4" },       /* VMXE */
+		{ VMCS_GUEST_CR4, 0x2060 | 1ull << 40, "CR4" },
+		{ VMCS_GUEST_CR3, 1ull << 46, "CR3" },
+		{ VMCS_GUEST_CR4, 0x2040, "PAE" },
+		{ VMCS_GUEST_DR7, 1ull << 32, "DR7" },
+		{ VMCS_GUEST_EFER, 0x100, "EFER" },
+		{ VMCS_GUEST_SYSENTER_EIP, 1ull << 60, "SYSENTER" },
+		{ VMCS_GUEST_CS_AR, 0x10000, "CS" },
+		{ VMCS_GUEST_CS_AR, 0xe09b, "CS" },
+		{ VMCS_GUEST_SS_AR, 0xc013, "access rights" },
+		{ VMCS_GUEST_GS_BASE, 1ull << 60, "GS" },
+		{ VMCS_GUEST_TR_AR, 0x89, "TR" },
+		{ VMCS_GUEST_TR_AR, 0x10000, "TR" },
+		{ VMCS_GUEST_IDTR_LIMIT, 0x10000, "IDTR" },
+		{ VMCS_GUEST_RIP, 1ull << 60, "RIP" },
+		{ VMCS_GUEST_RFLAGS, 0, "RFLAGS" },
+		{ VMCS_ENTRY_INFO, INFO_VALID | 0x40, "IF" },
+		{ VMCS_INTERRUPTIBILITY, 1, "STI" },
+		{ VMCS_ACTIVITY, 4, "activity" },
+		{ VMCS_LINK, 0, "link" },
+	};
+	struct vmx_msrs m = everything();
+	struct vmx_caps c;
+	const char *why;
+	assert_int_equal(vmx_caps_compute(&m, &c, &why), OK);
+	good_guest();
+	assert_null(vmx_check_guest(get_field, &c, 46));
+	for (size_t i = 0; i < ARRAY_COUNT(bad); i++) {
+		good_guest();
+		fields[bad[i].field] = bad[i].value;
+		const char *text = vmx_check_guest(get_field, &c, 46);
+		assert_non_null(text);
+		assert_non_null(strstr(text, bad[i].word));
+	}
+	good_guest();
+	fields[VMCS_GUEST_RFLAGS] = 0x302; /* IF, TF */
+	fields[VMCS_INTERRUPTIBILITY] = 1;
+	assert_non_null(strstr(vmx_check_guest(get_field, &c, 46), "step"));
+	fields[VMCS_PENDING_DEBUG] = PENDING_DEBUG_BS;
+	assert_null(vmx_check_guest(get_field, &c, 46));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -240,6 +316,7 @@ int main(void)
 		cmocka_unit_test(feature_control),
 		cmocka_unit_test(words),
 		cmocka_unit_test(machine_checks),
+		cmocka_unit_test(guest_state_rules),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -6,6 +6,7 @@
 #include "arch/x86/traps.h"
 #include "arch/x86/vmx/offsets.h"
 #include "arch/x86/vmx/vmx.h"
+#include "arch/x86/vmx/vmx_check.h"
 #include "mm/p2m.h"
 #include "vmm/base/log.h"
 
@@ -15,6 +16,20 @@
 #define EPT_ACCESS 7u
 _Static_assert(P2M_READ == 1 && P2M_WRITE == 2 && P2M_EXEC == 4, "access bits are EPT's");
 
+static uint64_t read_field(uint32_t field)
+{
+	uint64_t value = 0;
+	(void)!vmread_checked(field, &value);
+	return value;
+}
+
+static const char *bad_state_text(uint64_t qualification)
+{
+	uint32_t bits = cpuid(0x80000008u, 0).eax & 0xffu;
+	const char *broken = vmx_check_guest(read_field, &vmx_caps, bits);
+	return qualification == 0 && broken != NULL ? broken : vmx_entry_state_text(qualification);
+}
+
 static enum x86_exit_kind fail_entry(struct x86_vcpu *v, uint32_t reason)
 {
 	uint32_t basic = reason & 0xffffu;
@@ -22,8 +37,7 @@ static enum x86_exit_kind fail_entry(struct x86_vcpu *v, uint32_t reason)
 	if (basic == REASON_ENTRY_MC)
 		return X86_EXIT_MACHINE_CHECK;
 	if (basic == REASON_ENTRY_STATE)
-		x86_fail(v, "VM entry failed: %s (qualification %#llx)", vmx_entry_state_text(q),
-			(unsigned long long)q);
+		x86_fail(v, "VM entry failed: %s", bad_state_text(q));
 	else
 		x86_fail(v, "VM entry failed: %s (qualification %#llx)", vmx_reason_name(basic),
 			(unsigned long long)q);
