@@ -13,6 +13,7 @@
 #define PF_WRITE            2u
 /* Devices are mapped from here up: 1 GiB above the image. */
 #define DEVICE_BASE         (HANDOFF_HV_BASE + (1ull << 30))
+#define DEVICE_TABLES       4u
 #define TAKE_LOW            (1ull << 20) /* below 1 MiB stays for starting other CPUs */
 #define TAKE_HIGH           (4ull << 30) /* the loader's direct map reaches at least this far */
 
@@ -141,6 +142,17 @@ static status_t take_tables(const struct handoff *h, struct physmap *m)
 	return hostpt_init(&tables);
 }
 
+/* The estimate is for the raggedest map there could be; what is left stays but for some devices. */
+static void give_back(struct physmap *m)
+{
+	uint64_t keep = tables.next.v + DEVICE_TABLES * PAGE_BYTES;
+
+	if (keep >= tables.end.v)
+		return;
+	physmap_give(m, HPA(keep), tables.end.v - keep);
+	tables.end = HPA(keep);
+}
+
 status_t paging_init(const struct handoff *h, struct physmap *m, const char **why)
 {
 	*why = "this processor has no NX bit: it cannot keep data from being executed";
@@ -162,6 +174,7 @@ status_t paging_init(const struct handoff *h, struct physmap *m, const char **wh
 		status = map_all_ram(m);
 	if (status)
 		return status;
+	give_back(m);
 	cpu_registers_init();
 	write_cr3(tables.root.v);
 	return OK;

@@ -111,6 +111,16 @@ status_t physmap_take(struct physmap *m, uint64_t bytes, uint64_t low, uint64_t 
 	return OK;
 }
 
+void physmap_give(struct physmap *m, hpa_t base, uint64_t bytes)
+{
+	const struct handoff_mem *run = physmap_find(m, base);
+
+	if (!run || run->type != HANDOFF_MEM_HV_IMAGE || bytes > run->base + run->bytes - base.v ||
+		m->count + 2 > PHYSMAP_MAX)
+		return;
+	commit_split(m, (uint32_t)(run - m->run), base.v, bytes, HANDOFF_MEM_USABLE);
+}
+
 void physmap_retype(struct physmap *m, uint32_t from, uint32_t to)
 {
 	for (uint32_t i = 0; i < m->count; i++)

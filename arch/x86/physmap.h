@@ -26,6 +26,8 @@ uint64_t physmap_ram_bytes(const struct physmap *m); /* what the hypervisor has 
  */
 status_t physmap_take(struct physmap *m, uint64_t bytes, uint64_t low, uint64_t high, hpa_t *out)
 	MUST_CHECK;
+/* Part of what physmap_take() gave becomes usable again. Kept if the map has no room to say so. */
+void physmap_give(struct physmap *m, hpa_t base, uint64_t bytes);
 /* All runs of `from` become `to`; neighbours of one type merge. */
 void physmap_retype(struct physmap *m, uint32_t from, uint32_t to);
 /* The run that holds `address`, or NULL. */

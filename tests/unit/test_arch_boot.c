@@ -127,6 +127,13 @@ static void physmap_takes_smallest(void **state)
 	assert_int_equal(physmap_take(&m, 0x10000, 0x100000, GIB(4), &at), OK);
 	assert_int_equal(at.v, 0xa20000);
 	assert_int_equal(physmap_find(&m, at)->bytes, 0x20000);
+	/* Half of it back: usable, and the next to be taken. */
+	physmap_give(&m, HPA(0xa28000), 0x18000);
+	assert_int_equal(physmap_find(&m, HPA(0xa27000))->type, HANDOFF_MEM_HV_IMAGE);
+	assert_int_equal(physmap_find(&m, HPA(0xa28000))->type, HANDOFF_MEM_USABLE);
+	physmap_give(&m, HPA(0x100000), 0x1000);
+	physmap_give(&m, HPA(0xa20000), 0x9000);
+	assert_int_equal(physmap_find(&m, at)->type, HANDOFF_MEM_HV_IMAGE);
 	/* Too big for the small run; bounds keep out of the low one and cut the large one. */
 	assert_int_equal(physmap_take(&m, 0x50000, 0x100000, 0x300000, &at), OK);
 	assert_int_equal(at.v, 0x300000 - 0x50000);
