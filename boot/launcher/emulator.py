@@ -1,0 +1,152 @@
+"""Chooses a machine and starts it. Each emulator's serial port is a pseudo-terminal of ours."""
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+from . import LaunchError
+from .image import tool
+
+OVMF = Path("/usr/share/OVMF")
+BOCHS_VGA = "/usr/share/bochs/VGABIOS-lgpl-latest"
+PR_SET_PDEATHSIG = 1
+QEMU = "qemu-system-x86_64"
+
+
+def nested_vmx():
+    """(True, "") if a guest of KVM here would itself get VMX; else (False, why not)."""
+    try:
+        os.close(os.open("/dev/kvm", os.O_RDWR))
+    except OSError as e:
+        return False, f"/dev/kvm: {e.strerror}"
+    flags = Path("/proc/cpuinfo").read_text(errors="replace")
+    if " vmx" not in flags:
+        return False, "this CPU shows no vmx"
+    try:
+        nested = Path("/sys/module/kvm_intel/parameters/nested").read_text().strip()
+    except OSError:
+        return False, "kvm_intel is not loaded"
+    if nested not in ("Y", "1"):
+        return False, "kvm_intel has nested=N (modprobe kvm_intel nested=1)"
+    return True, ""
+
+
+def choose(wanted, gdb):
+    """The emulator to use, and one line that says why."""
+    if wanted in ("bochs", "qemu", "kvm"):
+        if wanted == "kvm":
+            good, why = nested_vmx()
+            if not good:
+                raise LaunchError(f"no KVM with nested VMX here ({why}): use --emulator bochs")
+        if wanted == "bochs" and gdb:
+            raise LaunchError("--gdb needs QEMU's gdbstub: use --emulator qemu (or kvm)")
+        return wanted, f"{wanted}, as asked"
+    good, why = nested_vmx()
+    if good:
+        return "kvm", "KVM: it offers nested VMX here"
+    if gdb:
+        return "qemu", f"QEMU without VMX: no nested VMX in KVM here ({why}), and --gdb needs QEMU"
+    return "bochs", f"Bochs, which emulates VMX: no nested VMX in KVM here ({why})"
+
+
+def ovmf(name):
+    path = OVMF / name
+    if not path.is_file():
+        raise LaunchError(f"{path} is missing: run `make deps`, or `apt-get install ovmf`")
+    return path
+
+
+def die_with_parent():
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def bochs_command(work, opts, tty):
+    firmware = work / "ovmf.fd"
+    firmware.write_bytes(ovmf("OVMF_VARS.fd").read_bytes() + ovmf("OVMF_CODE.fd").read_bytes())
+    mib = opts.memory_mib
+    for disk in (work / "boot.img", opts.disk_path):  # what a killed Bochs leaves; we hold our own
+        Path(f"{disk}.lock").unlink(missing_ok=True)
+    lines = [
+        f"megs: {mib}" if mib <= 2048 else f"memory: guest={mib}, host=2048",
+        f"romimage: file={firmware}, address=0xffe00000",
+        f"vgaromimage: file={BOCHS_VGA}",
+        'display_library: rfb, options="timeout=0"',
+        f"cpu: model={opts.cpu_model or 'corei7_skylake_x'}, count={opts.cpus}, ips=100000000, "
+        "reset_on_triple_fault=0",
+        "clock: sync=none, time0=1767225600",  # a fixed date: runs repeat exactly
+        f'ata0-master: type=disk, path="{work / "boot.img"}", mode=flat',
+        f'ata0-slave: type=disk, path="{opts.disk_path}", mode=flat',
+        "boot: disk",
+        # Without these it looks for a sound card, and dies where there is none.
+        "sound: waveoutdrv=dummy, waveindrv=dummy, midioutdrv=dummy", "speaker: enabled=0",
+        f"com1: enabled=1, mode=term, dev={tty}",
+        f"log: {work / 'bochs.log'}",
+        "panic: action=fatal", "error: action=ignore", "info: action=ignore", "debug: action=ignore",
+    ]
+    (work / "bochsrc").write_text("\n".join(lines) + "\n")
+    (work / "rc").write_text("c\nq\n")  # the debugger's commands: go; quit when it stops
+    return [tool("bochs", "bochs"), "-q", "-f", str(work / "bochsrc"), "-rc", str(work / "rc")]
+
+
+def qemu_command(work, opts, tty, kvm):
+    shutil.copyfile(ovmf("OVMF_VARS.fd"), work / "vars.fd")
+
+    def drive(path, index):
+        return ["-drive", f"file={str(path).replace(',', ',,')},format=raw,if=ide,index={index},media=disk"]
+
+    accel = ["-accel", "kvm", "-cpu", opts.cpu_model or "host"] if kvm else \
+        ["-accel", "tcg", "-cpu", opts.cpu_model or "max"]
+    command = [tool(QEMU, "qemu-system-x86"), "-nodefaults", "-no-user-config", "-machine", "pc", *accel,
+               "-m", f"{opts.memory_mib}M", "-smp", str(opts.cpus), "-vga", "std", "-display", "none",
+               "-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=4",
+               "-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={ovmf('OVMF_CODE.fd')}",
+               "-drive", f"if=pflash,format=raw,unit=1,file={str(work / 'vars.fd').replace(',', ',,')}",
+               *drive(work / "boot.img", 0), *drive(opts.disk_path, 1),
+               "-chardev", f"serial,id=com1,path={tty}", "-serial", "chardev:com1"]
+    if opts.gdb:
+        command += ["-S", "-gdb", f"tcp:127.0.0.1:{opts.gdb_port}"]
+    return command
+
+
+class Emulator:
+    """A running emulator; log() is what it said itself, apart from the serial console."""
+
+    def __init__(self, name, work, opts, tty):
+        self.log_paths = [work / "emulator.log", work / "bochs.log"]
+        command = bochs_command(work, opts, tty) if name == "bochs" else \
+            qemu_command(work, opts, tty, name == "kvm")
+        (work / "command").write_text(" ".join(command) + "\n")
+        with open(work / "emulator.log", "wb") as log:
+            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                            cwd=work, start_new_session=True,
+                                            preexec_fn=die_with_parent)
+
+    def log(self, limit=15):
+        """The last lines that are not banner or decoration."""
+        lines = []
+        for path in self.log_paths:
+            if path.is_file():
+                with open(path, "rb") as f:
+                    f.seek(max(0, path.stat().st_size - 8192))
+                    lines += f.read().decode(errors="replace").splitlines()
+        return "\n".join([l for l in lines if l.strip(" =")][-limit:])
+
+    def stop(self):
+        """Ends it, kindly first; returns when it is gone."""
+        for sig in (signal.SIGTERM, signal.SIGKILL):
+            if self.process.poll() is not None:
+                return
+            self.process.send_signal(sig)
+            try:
+                self.process.wait(3)
+            except subprocess.TimeoutExpired:
+                pass
