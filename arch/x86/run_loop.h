@@ -55,6 +55,11 @@ static inline __attribute__((always_inline)) enum virt_exit_kind x86_run_loop(st
 			ops->skip(v);
 			continue;
 		}
+		if (LIKELY(kind == X86_EXIT_SLAT_FAULT)) {
+			v->virt.count[VIRT_COUNT_SLAT_FAULT]++;
+			v->virt.exit.kind = VIRT_EXIT_SLAT_FAULT;
+			return VIRT_EXIT_SLAT_FAULT;
+		}
 		up = x86_handlers[kind](v);
 		if (up != X86_RESUME) {
 			v->virt.exit.kind = up;

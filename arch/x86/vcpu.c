@@ -215,16 +215,11 @@ static enum virt_exit_kind on_user_hypercall(struct x86_vcpu *v)
 	return X86_RESUME;
 }
 
-static enum virt_exit_kind on_cpuid(struct x86_vcpu *v)
+/* run_loop.h has done it already. */
+static enum virt_exit_kind on_inlined(struct x86_vcpu *v)
 {
-	(void)v; /* in run_loop.h */
+	(void)v;
 	return X86_RESUME;
-}
-
-static enum virt_exit_kind on_slat_fault(struct x86_vcpu *v)
-{
-	v->virt.count[VIRT_COUNT_SLAT_FAULT]++;
-	return VIRT_EXIT_SLAT_FAULT;
 }
 
 static enum x86_field backend_field(uint32_t msr)
@@ -526,8 +521,8 @@ static enum virt_exit_kind on_failed(struct x86_vcpu *v)
 
 enum virt_exit_kind (*const x86_handlers[X86_EXIT_COUNT])(struct x86_vcpu *v) = {
 	[X86_EXIT_HYPERCALL] = on_user_hypercall,
-	[X86_EXIT_CPUID] = on_cpuid,
-	[X86_EXIT_SLAT_FAULT] = on_slat_fault,
+	[X86_EXIT_CPUID] = on_inlined,
+	[X86_EXIT_SLAT_FAULT] = on_inlined,
 	[X86_EXIT_MSR_READ] = on_msr_read,
 	[X86_EXIT_MSR_WRITE] = on_msr_write,
 	[X86_EXIT_IO] = on_io,

@@ -58,8 +58,11 @@ void vmx_slat_open(struct slat_space *s); /* before its first use */
 
 /* vmx_run.c, vmx_exit.c */
 enum virt_exit_kind vmx_run(struct x86_vcpu *v, uint64_t deadline);
-/* Any exit but the two that vmx_run.c knows by itself. */
+/* Any exit; and those but the three frequent ones that vmx_run.c knows by itself. */
+enum x86_exit_kind vmx_understand(struct x86_vcpu *v, uint32_t reason);
 enum x86_exit_kind vmx_translate(struct x86_vcpu *v, uint32_t reason);
+/* An event whose delivery caused this exit: it is delivered again, unless a handler changes that. */
+void vmx_keep_event(struct x86_vcpu *v, uint32_t vectoring_info);
 uint32_t vmx_launch(struct x86_vcpu *v); /* the first entry; as vmx_entry_resume */
 void vmx_entry_resume(void); /* entry.S: not called by C's rules */
 void vmx_entry_launch(void);

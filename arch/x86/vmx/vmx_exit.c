@@ -7,14 +7,9 @@
 #include "arch/x86/vmx/offsets.h"
 #include "arch/x86/vmx/vmx.h"
 #include "arch/x86/vmx/vmx_check.h"
-#include "mm/p2m.h"
 #include "vmm/base/log.h"
 
 #define ERROR_NOT_LAUNCHED 5u /* VMRESUME with non-launched VMCS */
-
-/* EPT violations: 0 read, 1 write, 2 fetch. */
-#define EPT_ACCESS 7u
-_Static_assert(P2M_READ == 1 && P2M_WRITE == 2 && P2M_EXEC == 4, "access bits are EPT's");
 
 static uint64_t read_field(uint32_t field)
 {
@@ -67,7 +62,7 @@ static enum x86_exit_kind not_entered(struct x86_vcpu *x, uint32_t how)
 		uint32_t reason = vmx_launch(x);
 		if (reason & REASON_ENTRY_FAILED)
 			v->launched = false;
-		return vmx_translate(x, reason);
+		return vmx_understand(x, reason);
 	}
 	if (how == VMX_FAIL_INVALID) {
 		x86_fail(x, "VM entry failed: no current VMCS");
@@ -80,26 +75,12 @@ static enum x86_exit_kind not_entered(struct x86_vcpu *x, uint32_t how)
 	return X86_EXIT_FAILED;
 }
 
-/* An event whose delivery caused this exit is delivered again, unless the handler changes that. */
-static void keep_event(struct x86_vcpu *v)
+void vmx_keep_event(struct x86_vcpu *v, uint32_t info)
 {
-	uint32_t info = vmread32(VMCS_VECTORING_INFO);
-	if (LIKELY(!(info & INFO_VALID)))
-		return;
 	v->event_info = info;
 	v->event_error = info & INFO_ERROR_CODE ? vmread32(VMCS_VECTORING_ERROR) : 0;
 	v->event_length = vmread32(VMCS_EXIT_LENGTH);
 	v->attention |= X86_ATTENTION_EVENT;
-}
-
-static enum x86_exit_kind slat_fault(struct x86_vcpu *v)
-{
-	keep_event(v);
-	v->virt.exit.slat.gpa = GPA(vmread(VMCS_GPA));
-	uint32_t access = vmread32(VMCS_QUALIFICATION) & EPT_ACCESS;
-	/* A/D updates of the guest's own tables are reported as read and write. */
-	v->virt.exit.slat.access = access;
-	return X86_EXIT_SLAT_FAULT;
 }
 
 static enum x86_exit_kind host_interrupt(void)
@@ -210,8 +191,6 @@ static const uint8_t plain[REASON_COUNT] = {
 
 enum x86_exit_kind vmx_translate(struct x86_vcpu *v, uint32_t reason)
 {
-	if (reason == REASON_EPT_VIOLATION)
-		return slat_fault(v);
 	if (reason == VMX_FAIL_VALID || reason == VMX_FAIL_INVALID)
 		return not_entered(v, reason);
 	if (reason & REASON_ENTRY_FAILED)
@@ -224,9 +203,12 @@ enum x86_exit_kind vmx_translate(struct x86_vcpu *v, uint32_t reason)
 	case REASON_WINDOW:
 		vmx_set_window(v, false);
 		return X86_EXIT_WINDOW;
-	case REASON_EXCEPTION:
-		keep_event(v);
+	case REASON_EXCEPTION: {
+		uint32_t info = vmread32(VMCS_VECTORING_INFO);
+		if (info & INFO_VALID)
+			vmx_keep_event(v, info);
 		return exception(v);
+	}
 	case REASON_IO:
 		return io(v);
 	case REASON_CR:

@@ -3,6 +3,7 @@
 #include "arch/x86/run_loop.h"
 #include "arch/x86/vmx/offsets.h"
 #include "arch/x86/vmx/vmx.h"
+#include "mm/p2m.h"
 
 _Static_assert(offsetof(struct x86_vcpu, virt.gpr) == VMX_OFF_GPR, "entry.S");
 _Static_assert(offsetof(struct x86_vcpu, host_rsp) == VMX_OFF_HOST_RSP, "entry.S");
@@ -23,19 +24,47 @@ uint32_t vmx_launch(struct x86_vcpu *v)
 	return reason;
 }
 
+/* EPT violations' qualification: bit 0 read, 1 write, 2 fetch. A/D updates of the guest's own tables
+ * are reported as read and write. */
+#define EPT_ACCESS 7u
+_Static_assert(P2M_READ == 1 && P2M_WRITE == 2 && P2M_EXEC == 4, "access bits are EPT's");
+
+static inline __attribute__((always_inline)) enum x86_exit_kind slat_fault(struct x86_vcpu *v)
+{
+	uint32_t info = vmread32(VMCS_VECTORING_INFO);
+	if (UNLIKELY(info & INFO_VALID))
+		vmx_keep_event(v, info);
+	v->virt.exit.slat.gpa = GPA(vmread(VMCS_GPA));
+	v->virt.exit.slat.access = vmread32(VMCS_QUALIFICATION) & EPT_ACCESS;
+	return X86_EXIT_SLAT_FAULT;
+}
+
+static inline __attribute__((always_inline)) enum x86_exit_kind understand(struct x86_vcpu **vp,
+	uint32_t reason)
+{
+	if (LIKELY(reason == REASON_VMCALL))
+		return X86_EXIT_HYPERCALL;
+	if (LIKELY(reason == REASON_CPUID))
+		return X86_EXIT_CPUID;
+	if (LIKELY(reason == REASON_EPT_VIOLATION))
+		return slat_fault(*vp);
+	if (UNLIKELY(reason == VMX_FAIL_VALID || reason == VMX_FAIL_INVALID))
+		*vp = virt_this_cpu()->loaded;
+	return vmx_translate(*vp, reason);
+}
+
+enum x86_exit_kind vmx_understand(struct x86_vcpu *v, uint32_t reason)
+{
+	return understand(&v, reason);
+}
+
 static inline __attribute__((always_inline)) enum x86_exit_kind enter(struct x86_vcpu **vp)
 {
 	uint32_t reason;
 	struct x86_vcpu *v = *vp;
 	ENTER(vmx_entry_resume, v, reason);
 	*vp = v;
-	if (LIKELY(reason == REASON_VMCALL))
-		return X86_EXIT_HYPERCALL;
-	if (LIKELY(reason == REASON_CPUID))
-		return X86_EXIT_CPUID;
-	if (UNLIKELY(reason == VMX_FAIL_VALID || reason == VMX_FAIL_INVALID))
-		*vp = v = virt_this_cpu()->loaded;
-	return vmx_translate(v, reason);
+	return understand(vp, reason);
 }
 
 static inline __attribute__((always_inline)) void skip(struct x86_vcpu *v)
