@@ -49,10 +49,10 @@ static const uint8_t *find_fadt(uint64_t rsdp, acpi_map_fn map, const void *ctx,
 
 	if (!r || memcmp(r, "RSD PTR ", 8))
 		return NULL;
-	uint32_t entry_bytes = r[RSDP_REVISION] >= 2 && load(r + RSDP_XSDT, 8) ? 8 : 4;
-	uint64_t root_bytes;
-	const uint8_t *root = table(entry_bytes == 8 ? load(r + RSDP_XSDT, 8) : load(r + RSDP_RSDT, 4),
-		entry_bytes == 8 ? "XSDT" : "RSDT", map, ctx, &root_bytes);
+	bool wide = r[RSDP_REVISION] >= 2 && load(r + RSDP_XSDT, 8);
+	uint32_t entry_bytes = wide ? 8 : 4;
+	uint64_t root_bytes, at_root = wide ? load(r + RSDP_XSDT, 8) : load(r + RSDP_RSDT, 4);
+	const uint8_t *root = table(at_root, wide ? "XSDT" : "RSDT", map, ctx, &root_bytes);
 
 	if (!root)
 		return NULL;
@@ -65,7 +65,7 @@ static const uint8_t *find_fadt(uint64_t rsdp, acpi_map_fn map, const void *ctx,
 	return NULL;
 }
 
-/* One small integer of a package: 0, 1, a byte, word or double word. Returns bytes read, 0: other. */
+/* One small integer of a package. Returns the bytes read, 0: it is something else. */
 static uint32_t aml_integer(const uint8_t *p, uint64_t room, uint8_t *out)
 {
 	if (!room)
@@ -92,7 +92,7 @@ static uint32_t aml_integer(const uint8_t *p, uint64_t room, uint8_t *out)
 
 status_t acpi_find_s5(const uint8_t *aml, uint64_t bytes, uint8_t *type_a, uint8_t *type_b)
 {
-	/* NameOp, optional root prefix, "_S5_", PackageOp, PkgLength (1 to 4 bytes), NumElements. */
+	/* NameOp, perhaps a root prefix, "_S5_", PackageOp, PkgLength (1 to 4 bytes), count. */
 	for (uint64_t i = 1; i + 12 <= bytes; i++) {
 		if (memcmp(aml + i, "_S5_", 4) || aml[i + 4] != 0x12)
 			continue;

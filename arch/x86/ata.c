@@ -200,7 +200,8 @@ static status_t fail(const struct ata_disk *d, bool write, uint64_t sector)
 	return ERR_IO;
 }
 
-static status_t transfer(uint32_t index, uint64_t sector, uint32_t sectors, uint8_t *buf, bool write)
+static status_t transfer(uint32_t index, uint64_t sector, uint32_t sectors, uint8_t *buf,
+	bool write)
 {
 	status_t s = check_request(index, sector, sectors);
 

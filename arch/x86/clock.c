@@ -11,7 +11,7 @@
 #define GATE_ON        0x01u
 #define SPEAKER_ON     0x02u
 #define MEASURE_PIT    5966u  /* counts: 5 ms */
-#define PIT_TURNS      200000u /* a dead PIT never gets there; a reading is about 3 us on hardware */
+#define PIT_TURNS      200000u /* for a dead PIT; a reading is about 3 us on hardware */
 #define READ_TRIES     8u
 #define TRUST_PERMILLE 10u
 /* A last resort: the time of day is then wrong, the order of events is not. */
@@ -91,7 +91,9 @@ static uint64_t khz_by_pit(void)
 	if (turns < PIT_TURNS)
 		pit_sample(&last, &tsc1);
 	outb(PIT_GATE, gate);
-	return turns < PIT_TURNS && last < first ? clock_khz_from_pit(tsc1 - tsc0, first - last) : 0;
+	if (turns == PIT_TURNS || last >= first)
+		return 0;
+	return clock_khz_from_pit(tsc1 - tsc0, first - last);
 }
 
 /* The processor's own word. Emulators repeat the modelled chip's here, which is not their rate. */

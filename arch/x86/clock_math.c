@@ -16,7 +16,7 @@ uint64_t clock_khz_from_cpuid15(uint32_t eax, uint32_t ebx, uint32_t ecx, uint32
 		return 0;
 	if (ecx)
 		return (uint64_t)ecx * ebx / eax / 1000;
-	/* The crystal is not told: the TSC then runs at the base clock (SDM, Time-Stamp Counter). */
+	/* The crystal is not told: the TSC then runs at the base clock. */
 	return (uint64_t)base_mhz * 1000;
 }
 

@@ -4,7 +4,7 @@
 #include "vmm/base/types.h"
 
 void dump_line(const char *fmt, ...) PRINTF(1, 2);
-/* Addresses on the stack from `sp` up that look like return addresses, newest first. For addr2line. */
+/* What looks like return addresses on the stack from `sp` up, newest first, for addr2line. */
 void dump_backtrace(uint64_t sp);
 /* Ends the emulator with an error, or halts. A second failure on the way halts at once. */
 _Noreturn void dump_stop(void);

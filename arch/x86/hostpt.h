@@ -26,8 +26,8 @@ struct hostpt {
 /* Takes the root. ERR_NOMEM. */
 status_t hostpt_init(struct hostpt *t) MUST_CHECK;
 /*
- * Maps [va, va + bytes) to pa; all page aligned, `flags` of PT_WRITE, PT_NX, PT_UNCACHED. ERR_NOMEM:
- * out of table pages; ERR_EXIST: part of it is mapped. What was mapped before the failure stays.
+ * Maps [va, va + bytes) to pa; all page aligned; `flags` of PT_WRITE, PT_NX, PT_UNCACHED.
+ * ERR_NOMEM: out of table pages; ERR_EXIST: part is mapped. What was mapped before that stays.
  */
 status_t hostpt_map(struct hostpt *t, uint64_t va, hpa_t pa, uint64_t bytes, uint64_t flags)
 	MUST_CHECK;

@@ -130,7 +130,7 @@ void lapic_init(volatile void *registers)
 	tsc_deadline = cpuid(1, 0).ecx & CPUID_1_ECX_TSCDL;
 	if (tsc_deadline) {
 		lapic_write(LAPIC_LVT_TIMER, LVT_TSC_DEADLINE | VECTOR_TIMER);
-		/* xAPIC: the mode must have arrived before the MSR is written (SDM, TSC-Deadline). */
+		/* xAPIC: the mode must arrive before the MSR is written (SDM, TSC-Deadline). */
 		__asm__ volatile("mfence" : : : "memory");
 	} else {
 		calibrate();

@@ -41,7 +41,8 @@ static status_t map_segment(const struct handoff_segment *s)
 	for (uint64_t at = 0; at < s->bytes; at += PAGE_BYTES) {
 		if (is_guard_page(s->va + at))
 			continue;
-		status_t status = hostpt_map(&tables, s->va + at, HPA(s->pa + at), PAGE_BYTES, flags);
+		hpa_t pa = HPA(s->pa + at);
+		status_t status = hostpt_map(&tables, s->va + at, pa, PAGE_BYTES, flags);
 
 		if (status)
 			return status;

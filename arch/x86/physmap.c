@@ -15,7 +15,8 @@ static void merge(struct physmap *m)
 	for (uint32_t i = 0; i < m->count; i++) {
 		struct handoff_mem *last = out ? &m->run[out - 1] : NULL;
 
-		if (last && last->type == m->run[i].type && last->base + last->bytes == m->run[i].base)
+		if (last && last->type == m->run[i].type &&
+			last->base + last->bytes == m->run[i].base)
 			last->bytes += m->run[i].bytes;
 		else if (m->run[i].bytes)
 			m->run[out++] = m->run[i];
@@ -76,8 +77,9 @@ static uint64_t top_fit(const struct handoff_mem *r, uint64_t bytes, uint64_t lo
 										   : UINT64_MAX;
 }
 
-/* Splits run `i` so that [base, base + bytes) inside it has its own type. Room for two more runs. */
-static void commit_split(struct physmap *m, uint32_t i, uint64_t base, uint64_t bytes, uint32_t type)
+/* Splits run `i`: [base, base + bytes) inside it gets `type`. There is room for two more runs. */
+static void commit_split(struct physmap *m, uint32_t i, uint64_t base, uint64_t bytes,
+	uint32_t type)
 {
 	struct handoff_mem whole = m->run[i];
 	struct handoff_mem part[3] = {

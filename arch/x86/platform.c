@@ -18,7 +18,7 @@
 #define PCI_ID                 0x00u
 #define PCI_SUBSYSTEM          0x2cu
 #define PCI_VENDOR_QEMU        0x1af4u
-/* Host bridges of the 1990s, never seen with a 64-bit processor but in Bochs: 440FX, 430FX, 440BX. */
+/* Host bridges of the 1990s, seen with a 64-bit processor in Bochs only: 440FX, 430FX, 440BX. */
 #define PCI_440FX              0x12378086u
 #define PCI_430FX              0x122d8086u
 #define PCI_440BX              0x71908086u
@@ -124,9 +124,12 @@ static void acpi_power_off(void)
 {
 	if (!power.can_power_off)
 		return;
-	outw(power.pm1a_control, (uint16_t)((uint32_t)power.s5_type_a << 10 | SLEEP_ENABLE));
+	uint32_t a = (uint32_t)power.s5_type_a << 10 | SLEEP_ENABLE;
+	uint32_t b = (uint32_t)power.s5_type_b << 10 | SLEEP_ENABLE;
+
+	outw(power.pm1a_control, (uint16_t)a);
 	if (power.pm1b_control)
-		outw(power.pm1b_control, (uint16_t)((uint32_t)power.s5_type_b << 10 | SLEEP_ENABLE));
+		outw(power.pm1b_control, (uint16_t)b);
 }
 
 /* The console's last line. Bochs cannot return a code: boot/run and the tests go by this. */
@@ -155,7 +158,7 @@ void platform_shutdown(int code)
 	cpu_halt_forever();
 }
 
-/* In turn: what ACPI names, the chipset's reset register, the keyboard controller, a triple fault. */
+/* ACPI's reset register, the chipset's, the keyboard controller, a triple fault, in turn. */
 void platform_reboot(void)
 {
 	struct desc_ptr no_idt = { 0, 0 };

@@ -1,6 +1,6 @@
 /*
- * From the loader's hand-over to hv_main(). Order: tables that catch exceptions, COM1, the checks of
- * the hand-over (so that each can say what is wrong), own page tables, clock, APIC, disks.
+ * From the loader's hand-over to hv_main(): tables that catch exceptions and COM1 first, so that all
+ * that follows can say what is wrong; then the hand-over, own page tables, clock, APIC, disks.
  */
 #include "arch/x86/arch.h"
 #include "arch/x86/ata.h"

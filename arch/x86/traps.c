@@ -14,7 +14,7 @@ void trap_dispatch(struct trap_frame *f);
 void traps_external(uint8_t vector)
 {
 	this_cpu()->interrupt_count++;
-	/* A spurious interrupt is not in service and must not be ended (SDM, Spurious Interrupt). */
+	/* A spurious interrupt is not in service: not to be ended (SDM, Spurious Interrupt). */
 	if (vector != VECTOR_SPURIOUS)
 		lapic_eoi();
 }

@@ -159,7 +159,8 @@ static void physmap_take_random(void **state)
 			continue;
 		taken += bytes;
 		for (uint64_t p = 0; p < bytes; p += PAGE_BYTES)
-			assert_int_equal(physmap_find(&old, HPA(at.v + p))->type, HANDOFF_MEM_USABLE);
+			assert_int_equal(physmap_find(&old, HPA(at.v + p))->type,
+				HANDOFF_MEM_USABLE);
 		for (uint32_t r = 1; r < m.count; r++)
 			assert_true(m.run[r - 1].base + m.run[r - 1].bytes <= m.run[r].base);
 	}
@@ -240,7 +241,9 @@ static void hostpt_need_is_enough(void **state)
 			uint64_t bytes = (test_random(&seed) % 300000 + 1) * PAGE_BYTES;
 
 			at += (test_random(&seed) % 5000 + 1) * PAGE_BYTES;
-			assert_int_equal(hostpt_map(&t, HANDOFF_DIRECTMAP + at, HPA(at), bytes, PT_NX), OK);
+			uint64_t va = HANDOFF_DIRECTMAP + at;
+
+			assert_int_equal(hostpt_map(&t, va, HPA(at), bytes, PT_NX), OK);
 			at += bytes;
 		}
 		assert_true((t.next.v >> PAGE_SHIFT) - 1 <= hostpt_pages_needed(at, runs, page_1g));

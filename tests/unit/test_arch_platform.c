@@ -242,7 +242,8 @@ int main(void)
 		cmocka_unit_test(clock_rates), cmocka_unit_test(clock_to_ns),
 		cmocka_unit_test(identify), cmocka_unit_test(ata_errors),
 		cmocka_unit_test(trap_words), cmocka_unit_test(calls),
-		cmocka_unit_test(acpi_good), cmocka_unit_test(acpi_bad), cmocka_unit_test(acpi_noise),
+		cmocka_unit_test(acpi_good), cmocka_unit_test(acpi_bad),
+		cmocka_unit_test(acpi_noise),
 	};
 
 	return cmocka_run_group_tests(tests_, NULL, NULL);
