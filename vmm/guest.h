@@ -7,6 +7,7 @@
 #include "balloon/balloon.h"
 #include "mm/p2m.h"
 #include "vmm/base/list.h"
+#include "vmm/base/log.h"
 #include "vmm/config.h"
 #include "vmm/gconsole.h"
 #include "vmm/virt.h"
@@ -35,9 +36,23 @@ struct vcpu {
 	struct guest *guest;
 	struct list run_link;   /* scheduler's */
 	enum vcpu_state state;  /* scheduler's lock */
+	bool halted;            /* in HLT: kept over a pause */
 	uint64_t cpu_tsc;       /* time it ran */
-	uint64_t wait_since_ns; /* WAIT_MEMORY since */
+	/* waiting for memory (docs/adr/0003-waiting-for-memory.md); owner CPU only */
+	uint64_t wait_since_ns; /* in one wait since; 0: not waiting. Survives the retries */
+	uint64_t wait_gpa;      /* what it touched, VCPU_WAIT_NO_PAGE for a hypercall that waits */
+	uint32_t wait_access;
+	uint64_t wait_free_pages; /* free in the pool at the last try, or fewer since */
+	uint64_t wait_retry_tsc;  /* tried again by then even if nothing seems to have changed */
 	uint64_t wait_ns_total, wait_count;
+};
+#define VCPU_WAIT_NO_PAGE UINT64_MAX
+
+/* What a guest may make the hypervisor log: GUEST_LOG_LINES a second, the rest is counted. */
+#define GUEST_LOG_LINES 10u
+struct guest_log_budget {
+	uint64_t second;
+	uint32_t lines, dropped;
 };
 
 struct block_region {
@@ -61,10 +76,16 @@ struct guest {
 	uint32_t vcpu_count;
 	struct vcpu vcpu[GUEST_VCPU_MAX];
 	uint8_t event_vector; /* 0: none */
-	uint32_t event_pending; /* AERO_EVENT_* */
+	uint32_t event_pending; /* AERO_EVENT_*; atomic: raised under any lock */
 	uint64_t hypercalls[32]; /* by number */
 	uint64_t hypercall_errors;
+	uint64_t access_outside; /* accesses outside its memory: answered by #GP */
 	uint64_t created_ns;
+	struct aero_range *ranges; /* AERO_RANGE_MAX: a balloon call's copy */
+	uint32_t grace_pages;      /* emergency pages it owes (docs/adr/0003) */
+	uint64_t grace_total;
+	bool reboot;               /* SHUTDOWN, and wants to be started again */
+	struct guest_log_budget log;
 };
 
 /*
@@ -82,9 +103,18 @@ status_t guest_unpause(struct guest *g) MUST_CHECK; /* ERR_BUSY: not PAUSED */
 void guest_crash(struct guest *g, const char *fmt, ...) PRINTF(2, 3);
 void guest_shutdown(struct guest *g, const char *reason);
 
+/* Destroys and creates again those that asked for a reboot. Between vCPUs only. */
+void guest_poll(void);
+
+/* Logs on a guest's behalf, with its name in front and its budget observed. */
+void guest_log(struct guest *g, enum log_level level, const char *fmt, ...) PRINTF(3, 4);
+
 struct guest *guest_find(const char *name); /* by name, or by id in decimal; NULL */
 struct guest *guest_next(struct guest *g);  /* NULL: first; returns NULL after the last; by id */
 uint32_t guest_count(void);
+
+/* mem-max: it never holds more memory than this (its page tables apart). min <= bytes <= memory. */
+void guest_set_max(struct guest *g, uint64_t bytes);
 
 /* Raises AERO_EVENT_* bits: pending, interrupt, wake. */
 void guest_event(struct guest *g, uint32_t events);

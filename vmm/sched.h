@@ -13,9 +13,17 @@ void sched_init(void);
 void sched_add(struct vcpu *v);    /* VCPU_RUNNABLE from now on */
 void sched_remove(struct vcpu *v); /* VCPU_STOPPED */
 void sched_wake(struct vcpu *v);   /* HALTED -> RUNNABLE; nothing otherwise */
-void sched_wait_memory(struct vcpu *v); /* from its exit path */
+/*
+ * From its exit path: it waits for memory that cannot be given now. `gpa` and `access` say what for,
+ * so that it can be tried again without entering the guest; VCPU_WAIT_NO_PAGE for a hypercall.
+ */
+void sched_wait_memory(struct vcpu *v, uint64_t gpa, uint32_t access);
+bool sched_pass(void); /* one turn of the loop; false: nothing was to be done. For tests too */
 _Noreturn void sched_loop(void);
 
 /* Work the loop calls between vCPUs: poll returns true while it has more to do. Set once at boot. */
 void sched_set_poll(bool (*poll)(void));
 uint64_t sched_idle_tsc(void); /* time spent idle since boot */
+
+/* TSC when hv_main() began, and just before the first entry to a guest (0: not yet). */
+extern uint64_t hv_entry_tsc, hv_first_guest_tsc;

@@ -90,6 +90,10 @@ void virt_boot(struct virt_vcpu *v, const struct virt_boot *boot);
  */
 enum virt_exit_kind virt_run(struct virt_vcpu *v, uint64_t deadline_tsc);
 
+/* True if the guest has interrupts enabled: one that is pending would be taken at the next entry,
+ * before any instruction. For vCPUs that wait in front of an access. */
+bool virt_interruptible(struct virt_vcpu *v);
+
 /* Makes `vector` pending in the virtual APIC (edge). Safe while the vCPU is not running. */
 void virt_raise(struct virt_vcpu *v, uint8_t vector);
 /* An interrupt could be delivered now, or a timer has expired: a halted vCPU should run. */

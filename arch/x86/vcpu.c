@@ -560,6 +560,13 @@ bool virt_has_work(struct virt_vcpu *vv, uint64_t now_tsc)
 	return v->lapic.timer_tsc <= now_tsc || vlapic_pending(&v->lapic) >= 0;
 }
 
+bool virt_interruptible(struct virt_vcpu *vv)
+{
+	struct x86_vcpu *v = x86_vcpu(vv);
+	ops->load(v);
+	return ops->can_interrupt(v);
+}
+
 uint64_t virt_wake_tsc(const struct virt_vcpu *vv)
 {
 	const struct x86_vcpu *v = container_of(vv, const struct x86_vcpu, virt);

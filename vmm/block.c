@@ -1,0 +1,204 @@
+#include "vmm/block.h"
+
+#include "vmm/base/fmt.h"
+#include "vmm/base/parse.h"
+#include "vmm/base/string.h"
+#include "vmm/hcdecode.h"
+#include "vmm/platform.h"
+
+/* A name's region. Set at boot from the config; more are added behind for guests created later. */
+struct block_slot {
+	char name[CONFIG_NAME_BYTES];
+	uint64_t first, count; /* sectors */
+};
+
+/* Written at boot and by guest_create() only, both on the boot CPU between vCPUs. */
+static struct {
+	uint32_t disk;         /* platform disk index */
+	status_t status;       /* OK: usable */
+	uint64_t sector_count; /* the whole disk's */
+	uint64_t next;         /* first sector not given away */
+	uint32_t slot_count;
+	struct block_slot slot[CONFIG_GUEST_MAX * 2];
+} block;
+
+static status_t check_disk(uint32_t index)
+{
+	static uint8_t header[AERO_SECTOR_BYTES];
+	const struct platform_disk *d = platform_disk(index);
+
+	if (!d || !d->present)
+		return ERR_NOENT;
+	block.sector_count = d->sector_count;
+	if (platform_disk_read(index, 0, 1, header) != OK)
+		return ERR_IO;
+	return memcmp(header, BLOCK_MAGIC, BLOCK_MAGIC_BYTES) ? ERR_FORMAT : OK;
+}
+
+/* Regions never overlap and are never given to another name: no guest reads another's disk. */
+static struct block_slot *add_slot(const char *name, uint64_t bytes)
+{
+	uint64_t sectors = ALIGN_UP(bytes, PAGE_BYTES) / AERO_SECTOR_BYTES;
+
+	if (block.slot_count == ARRAY_COUNT(block.slot) || block.next > block.sector_count ||
+		sectors > block.sector_count - block.next)
+		return NULL;
+	struct block_slot *s = &block.slot[block.slot_count++];
+
+	str_copy(s->name, sizeof(s->name), name);
+	s->first = block.next;
+	s->count = sectors;
+	block.next += sectors;
+	return s;
+}
+
+void block_init(const struct config *config)
+{
+	memset(&block, 0, sizeof(block));
+	block.disk = config->disk_index;
+	block.next = BLOCK_FIRST_SECTOR;
+	block.status = check_disk(config->disk_index);
+	for (uint32_t i = 0; i < config->guest_count && block.status == OK; i++) {
+		const struct config_guest *g = &config->guest[i];
+
+		/* Where one does not fit, those behind it have no place either: positions are kept. */
+		if (g->disk_bytes && !add_slot(g->name, g->disk_bytes))
+			break;
+	}
+}
+
+static const char *disk_problem(void)
+{
+	switch (block.status) {
+	case ERR_NOENT:
+		return "there is no such disk";
+	case ERR_FORMAT:
+		return "it is not marked as Aerostat's (its first 16 bytes must be \"AEROSTATDISK\" "
+		       "and four zero bytes)";
+	default:
+		return "it cannot be read";
+	}
+}
+
+static struct block_slot *find_slot(const struct config_guest *g)
+{
+	for (uint32_t i = 0; i < block.slot_count; i++) {
+		if (strcmp(block.slot[i].name, g->name) == 0)
+			return &block.slot[i];
+	}
+	return add_slot(g->name, g->disk_bytes);
+}
+
+status_t block_open(const struct config_guest *guest, struct block_region *out,
+	char error[CONFIG_ERROR_BYTES])
+{
+	char want[16], have[16];
+
+	memset(out, 0, sizeof(*out));
+	if (guest->disk_bytes == 0)
+		return OK;
+	format_size(want, sizeof(want), guest->disk_bytes);
+	if (block.disk == UINT32_MAX) {
+		fmt_snprintf(error, CONFIG_ERROR_BYTES, "guest %s wants a disk of %s, but the config "
+			"names none: add disk { index = <1>; };", guest->name, want);
+		return ERR_NOENT;
+	}
+	if (block.status != OK) {
+		fmt_snprintf(error, CONFIG_ERROR_BYTES, "guest %s wants a disk of %s on disk %u, but "
+			"%s", guest->name, want, block.disk, disk_problem());
+		return block.status;
+	}
+	struct block_slot *s = find_slot(guest);
+
+	if (!s || s->count * AERO_SECTOR_BYTES < guest->disk_bytes) {
+		uint64_t left = s ? s->count : block.sector_count - MIN(block.next, block.sector_count);
+
+		fmt_snprintf(error, CONFIG_ERROR_BYTES, "guest %s wants a disk of %s, but disk %u has "
+			"%s left for it", guest->name, want, block.disk,
+			format_size(have, sizeof(have), left * AERO_SECTOR_BYTES));
+		return ERR_LIMIT;
+	}
+	out->disk = block.disk;
+	out->first_sector = s->first;
+	out->sector_count = s->count;
+	return OK;
+}
+
+/* One piece that lies in one page: no copy, the disk reads and writes the pinned page itself. */
+static status_t transfer_page(struct guest *g, bool write, uint64_t sector, uint32_t sectors,
+	uint64_t gpa)
+{
+	struct block_region *r = &g->disk;
+	gfn_t gfn = gpa_to_gfn(GPA(gpa));
+	void *page;
+	status_t s = p2m_pin(&g->p2m, gfn, &page);
+
+	if (s != OK)
+		return s;
+	char *at = (char *)page + (gpa & PAGE_OFFSET_MASK);
+
+	s = write ? platform_disk_write(r->disk, r->first_sector + sector, sectors, at) :
+		    platform_disk_read(r->disk, r->first_sector + sector, sectors, at);
+	p2m_unpin(&g->p2m, gfn);
+	return s == OK ? OK : ERR_IO;
+}
+
+static int64_t transfer_error(struct guest *g, status_t s, bool *again)
+{
+	switch (s) {
+	case ERR_NOMEM:
+	case ERR_LIMIT:
+		*again = true;
+		return -AERO_ENOMEM;
+	case ERR_BUSY: /* a page the hypervisor has pinned: the balloon's channel */
+		return -AERO_EBUSY;
+	case ERR_IO:
+		g->disk.errors++;
+		guest_log(g, LOG_WARN, "its disk reported an error");
+		return -AERO_EIO;
+	default:
+		return -AERO_EFAULT;
+	}
+}
+
+static int64_t transfer(struct guest *g, const struct aero_block_req *r, bool *again)
+{
+	bool write = r->op == AERO_BLOCK_WRITE;
+	uint64_t gpa = r->gpa, sector = r->sector;
+	uint32_t left = r->sectors;
+
+	while (left) {
+		uint32_t room = (uint32_t)((PAGE_BYTES - (gpa & PAGE_OFFSET_MASK)) / AERO_SECTOR_BYTES);
+		uint32_t n = MIN(left, room);
+		status_t s = transfer_page(g, write, sector, n, gpa);
+
+		if (s != OK)
+			return transfer_error(g, s, again);
+		gpa += (uint64_t)n * AERO_SECTOR_BYTES;
+		sector += n;
+		left -= n;
+	}
+	return 0;
+}
+
+int64_t block_request(struct guest *g, const struct aero_block_req *r, bool *again)
+{
+	*again = false;
+	if (g->disk.sector_count == 0)
+		return -AERO_ENOENT;
+	int64_t result = hc_check_block(r, g->disk.sector_count, g->p2m.gfn_count * PAGE_BYTES);
+
+	if (result)
+		return result;
+	if (r->op == AERO_BLOCK_FLUSH)
+		return platform_disk_flush(g->disk.disk) == OK ? 0 : -AERO_EIO;
+	result = transfer(g, r, again);
+	if (result == 0 && r->op == AERO_BLOCK_READ) {
+		g->disk.reads++;
+		g->disk.read_sectors += r->sectors;
+	} else if (result == 0) {
+		g->disk.writes++;
+		g->disk.write_sectors += r->sectors;
+	}
+	return result;
+}

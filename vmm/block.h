@@ -1,0 +1,27 @@
+/*
+ * The guests' disks: each is a region of one host disk, after a header sector that starts with
+ * BLOCK_MAGIC: a disk without it is never written. Regions are given in the order of the config, so
+ * a guest finds its own again at the next boot. Synchronous.
+ */
+#pragma once
+
+#include "vmm/guest.h"
+
+#define BLOCK_MAGIC       "AEROSTATDISK\0\0\0\0" /* 16 bytes at the start of sector 0 */
+#define BLOCK_MAGIC_BYTES 16u
+#define BLOCK_FIRST_SECTOR 8u /* regions start here and are multiples of 8 sectors */
+/* Sectors one hypercall moves at most before it returns to the guest: bounds its time. */
+#define BLOCK_CALL_SECTORS 2048u
+
+/* Once at boot: looks at the disk and lays out the regions of the guests in `config`. */
+void block_init(const struct config *config);
+/* The region of a guest; `out` is all zero if it wants none. ERR_NOENT (no disk), ERR_FORMAT (not
+ * marked as ours), ERR_LIMIT (too small), ERR_IO; `error` gets a sentence. */
+status_t block_open(const struct config_guest *guest, struct block_region *out,
+	char error[CONFIG_ERROR_BYTES]) MUST_CHECK;
+
+/*
+ * One request: 0 or -AERO_E*, as it goes to the guest; *again is set if a page of its buffer cannot
+ * be given now (nothing is promised of the buffer then; the request may be made again).
+ */
+int64_t block_request(struct guest *g, const struct aero_block_req *r, bool *again);

@@ -1,0 +1,68 @@
+#include "vmm/exit.h"
+
+#include "vmm/hypercall.h"
+#include "vmm/memwait.h"
+#include "vmm/sched.h"
+
+static enum exit_action exit_yield(struct vcpu *v)
+{
+	(void)v;
+	return EXIT_YIELD;
+}
+
+static enum exit_action exit_halt(struct vcpu *v)
+{
+	(void)v;
+	return EXIT_HALT;
+}
+
+/* Nothing lies there: the guest gets a general protection fault, as for any bad address. */
+static enum exit_action fault_outside(struct vcpu *v, gpa_t gpa)
+{
+	v->guest->access_outside++;
+	guest_log(v->guest, LOG_DEBUG, "access outside its memory at 0x%llx",
+		(unsigned long long)gpa.v);
+	virt_inject_gp(v->virt);
+	return EXIT_RESUME;
+}
+
+static enum exit_action exit_slat_fault(struct vcpu *v)
+{
+	gpa_t gpa = v->virt->exit.slat.gpa;
+	uint32_t access = v->virt->exit.slat.access;
+
+	switch (p2m_fault(&v->guest->p2m, gpa, access)) {
+	case P2M_FAULT_MAPPED:
+		return EXIT_RESUME;
+	case P2M_FAULT_WAIT:
+		return memwait_fault(v, gpa, access);
+	case P2M_FAULT_NOT_RAM:
+		break;
+	}
+	return fault_outside(v, gpa);
+}
+
+static enum exit_action exit_shutdown(struct vcpu *v)
+{
+	struct virt_state s;
+
+	virt_get_state(v->virt, &s);
+	guest_crash(v->guest, "triple fault at rip 0x%llx", (unsigned long long)s.rip);
+	return EXIT_YIELD;
+}
+
+static enum exit_action exit_failed(struct vcpu *v)
+{
+	guest_crash(v->guest, "%s", v->virt->exit.text ? v->virt->exit.text : "its CPU failed");
+	return EXIT_YIELD;
+}
+
+const exit_fn exit_table[VIRT_EXIT_COUNT] = {
+	[VIRT_EXIT_DEADLINE] = exit_yield,
+	[VIRT_EXIT_HOST_EVENT] = exit_yield,
+	[VIRT_EXIT_HYPERCALL] = hypercall_exit,
+	[VIRT_EXIT_SLAT_FAULT] = exit_slat_fault,
+	[VIRT_EXIT_HALT] = exit_halt,
+	[VIRT_EXIT_SHUTDOWN] = exit_shutdown,
+	[VIRT_EXIT_FAILED] = exit_failed,
+};

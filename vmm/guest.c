@@ -1,0 +1,429 @@
+#include "vmm/guest.h"
+
+#include <stdarg.h>
+
+#include "mm/heap.h"
+#include "vmm/base/fmt.h"
+#include "vmm/base/parse.h"
+#include "vmm/base/string.h"
+#include "vmm/block.h"
+#include "vmm/guest_build.h"
+#include "vmm/platform.h"
+#include "vmm/sched.h"
+
+struct config hv_config;
+
+/* Guests by rising id. Changed between vCPUs only, on the boot CPU. */
+static struct {
+	struct spinlock lock;
+	struct list list;
+	uint32_t count;
+	uint16_t last_id;
+	bool reboot_wanted; /* some guest has `reboot` set; atomic */
+} guests = { .lock = SPINLOCK_INIT(LOCK_RANK_GUESTS), .list = { &guests.list, &guests.list } };
+
+static struct guest *from_link(struct list *l)
+{
+	return list_entry(l, struct guest, link);
+}
+
+uint32_t guest_count(void)
+{
+	return guests.count;
+}
+
+struct guest *guest_next(struct guest *g)
+{
+	struct list *l = g ? g->link.next : guests.list.next;
+
+	return l == &guests.list ? NULL : from_link(l);
+}
+
+static struct guest *find_id(uint64_t id)
+{
+	list_for_each(it, &guests.list) {
+		if (from_link(it)->id == id)
+			return from_link(it);
+	}
+	return NULL;
+}
+
+static struct guest *find_name(const char *name)
+{
+	list_for_each(it, &guests.list) {
+		if (strcmp(from_link(it)->config.name, name) == 0)
+			return from_link(it);
+	}
+	return NULL;
+}
+
+struct guest *guest_find(const char *name)
+{
+	uint64_t id;
+	struct guest *g = find_name(name);
+
+	if (!g && parse_u64(name, UINT16_MAX, &id) == OK)
+		g = find_id(id);
+	return g;
+}
+
+/* Ids rise, so that a guest made anew is told from the one before; they start over at the end. */
+static uint16_t new_id(void)
+{
+	do {
+		guests.last_id = (uint16_t)(guests.last_id >= FRAME_OWNER_NONE - 1 ? 1 :
+							guests.last_id + 1);
+	} while (find_id(guests.last_id));
+	return guests.last_id;
+}
+
+static void list_add_sorted(struct guest *g)
+{
+	struct list *at = guests.list.prev;
+
+	spin_lock(&guests.lock);
+	while (at != &guests.list && from_link(at)->id > g->id)
+		at = at->prev;
+	list_insert(at, &g->link);
+	guests.count++;
+	spin_unlock(&guests.lock);
+}
+
+static void list_take(struct guest *g)
+{
+	spin_lock(&guests.lock);
+	list_remove(&g->link);
+	guests.count--;
+	spin_unlock(&guests.lock);
+}
+
+static void notify(void *ctx, uint32_t events)
+{
+	guest_event(ctx, events);
+}
+
+/* Refusals that need nothing but the config. */
+static status_t check_new(const struct config_guest *c, char error[CONFIG_ERROR_BYTES])
+{
+	if (find_name(c->name)) {
+		fmt_snprintf(error, CONFIG_ERROR_BYTES, "guest %s exists already", c->name);
+		return ERR_EXIST;
+	}
+	if (guests.count == GUEST_MAX) {
+		fmt_snprintf(error, CONFIG_ERROR_BYTES, "guest %s: there are %u guests, which is the "
+			"most this hypervisor holds", c->name, GUEST_MAX);
+		return ERR_LIMIT;
+	}
+	return OK;
+}
+
+void guest_set_max(struct guest *g, uint64_t bytes)
+{
+	uint64_t pages = bytes / PAGE_BYTES;
+
+	g->config.max_bytes = bytes;
+	frame_account_set_max(&g->p2m.account, pages + p2m_tables_for(g->p2m.gfn_count));
+}
+
+static status_t make_memory(struct guest *g, char error[CONFIG_ERROR_BYTES])
+{
+	const struct config_guest *c = &g->config;
+	char min[16], room[16], pool[16];
+	struct frame_counts n;
+	uint64_t room_pages = 0;
+	status_t s = p2m_create(&g->p2m, g->id, c->memory_bytes / PAGE_BYTES,
+		c->min_bytes / PAGE_BYTES, &room_pages);
+
+	if (s == OK) {
+		g->p2m.populate_2m = c->huge;
+		guest_set_max(g, c->max_bytes);
+		return OK;
+	}
+	frame_counts(&n);
+	if (s == ERR_LIMIT)
+		fmt_snprintf(error, CONFIG_ERROR_BYTES, "guest %s: its min of %s cannot be "
+			"guaranteed: the pool of %s has %s left to promise", c->name,
+			format_size(min, sizeof(min), c->min_bytes),
+			format_size(pool, sizeof(pool), n.pool_limit * PAGE_BYTES),
+			format_size(room, sizeof(room), room_pages * PAGE_BYTES));
+	else
+		fmt_snprintf(error, CONFIG_ERROR_BYTES, "guest %s: no memory for its tables now: %s "
+			"of the pool are free", c->name,
+			format_size(room, sizeof(room), n.pool_free * PAGE_BYTES));
+	return s;
+}
+
+/* Virtual CPU and kernel image. Undone by free_guest(). */
+static status_t make_vcpu(struct guest *g, char error[CONFIG_ERROR_BYTES])
+{
+	struct vcpu *v = &g->vcpu[0];
+	struct virt_boot boot;
+	status_t s = virt_vcpu_create(g->id, 0, &g->p2m.slat, &v->virt);
+
+	if (s != OK) {
+		fmt_snprintf(error, CONFIG_ERROR_BYTES, "guest %s: no memory for its CPU (%s)",
+			g->config.name, status_text(s));
+		return s;
+	}
+	s = guest_build(g, &boot, error);
+	if (s == OK)
+		virt_boot(v->virt, &boot);
+	return s;
+}
+
+static struct guest *alloc_guest(const struct config_guest *config)
+{
+	struct guest *g = heap_alloc(sizeof(*g));
+
+	if (!g)
+		return NULL;
+	g->ranges = heap_alloc(AERO_RANGE_MAX * sizeof(*g->ranges));
+	if (!g->ranges) {
+		heap_free(g, sizeof(*g));
+		return NULL;
+	}
+	g->config = *config;
+	g->id = new_id();
+	g->created_ns = platform_ns();
+	spinlock_init(&g->lock, LOCK_RANK_GUEST);
+	list_init(&g->link);
+	gconsole_init(&g->console);
+	g->vcpu_count = GUEST_VCPU_MAX;
+	for (uint32_t i = 0; i < g->vcpu_count; i++) {
+		g->vcpu[i].guest = g;
+		g->vcpu[i].state = VCPU_STOPPED;
+		list_init(&g->vcpu[i].run_link);
+	}
+	return g;
+}
+
+static void free_guest(struct guest *g)
+{
+	heap_free(g->ranges, AERO_RANGE_MAX * sizeof(*g->ranges));
+	heap_free(g, sizeof(*g));
+}
+
+/* Everything behind p2m_create(), in reverse. vCPUs are STOPPED. */
+static void free_contents(struct guest *g)
+{
+	for (uint32_t i = 0; i < g->vcpu_count; i++) {
+		if (g->vcpu[i].virt)
+			virt_vcpu_destroy(g->vcpu[i].virt);
+	}
+	balloon_fini(&g->balloon);
+	p2m_destroy(&g->p2m);
+}
+
+static status_t make_guest(struct guest *g, char error[CONFIG_ERROR_BYTES])
+{
+	status_t s = block_open(&g->config, &g->disk, error);
+
+	if (s != OK)
+		return s;
+	s = make_memory(g, error);
+	if (s != OK)
+		return s;
+	balloon_init(&g->balloon, &g->p2m, notify, g);
+	s = make_vcpu(g, error);
+	if (s != OK)
+		free_contents(g);
+	return s;
+}
+
+status_t guest_create(const struct config_guest *config, struct guest **out,
+	char error[CONFIG_ERROR_BYTES])
+{
+	status_t s = check_new(config, error);
+
+	if (s != OK)
+		return s;
+	struct guest *g = alloc_guest(config);
+
+	if (!g) {
+		fmt_snprintf(error, CONFIG_ERROR_BYTES, "guest %s: the hypervisor's heap is full",
+			config->name);
+		return ERR_NOMEM;
+	}
+	s = make_guest(g, error);
+	if (s != OK) {
+		free_guest(g);
+		return s;
+	}
+	g->state = GUEST_RUNNING;
+	list_add_sorted(g);
+	for (uint32_t i = 0; i < g->vcpu_count; i++)
+		sched_add(&g->vcpu[i]);
+	if (out)
+		*out = g;
+	return OK;
+}
+
+static void stop_vcpus(struct guest *g)
+{
+	for (uint32_t i = 0; i < g->vcpu_count; i++)
+		sched_remove(&g->vcpu[i]);
+}
+
+void guest_destroy(struct guest *g)
+{
+	stop_vcpus(g);
+	spin_lock(&g->lock);
+	g->state = GUEST_DYING;
+	spin_unlock(&g->lock);
+	list_take(g);
+	free_contents(g);
+	free_guest(g);
+}
+
+/* RUNNING to one of the states in which no vCPU runs. False if it is not RUNNING. */
+static bool leave_running(struct guest *g, enum guest_state to)
+{
+	spin_lock(&g->lock);
+	bool was = g->state == GUEST_RUNNING;
+
+	if (was)
+		g->state = to;
+	spin_unlock(&g->lock);
+	if (was)
+		stop_vcpus(g);
+	return was;
+}
+
+status_t guest_pause(struct guest *g)
+{
+	return leave_running(g, GUEST_PAUSED) ? OK : ERR_BUSY;
+}
+
+status_t guest_unpause(struct guest *g)
+{
+	spin_lock(&g->lock);
+	bool was = g->state == GUEST_PAUSED;
+
+	if (was)
+		g->state = GUEST_RUNNING;
+	spin_unlock(&g->lock);
+	if (!was)
+		return ERR_BUSY;
+	for (uint32_t i = 0; i < g->vcpu_count; i++)
+		sched_add(&g->vcpu[i]);
+	return OK;
+}
+
+void guest_crash(struct guest *g, const char *fmt, ...)
+{
+	va_list ap;
+
+	if (!leave_running(g, GUEST_CRASHED))
+		return;
+	va_start(ap, fmt);
+	fmt_vsnprintf(g->reason, sizeof(g->reason), fmt, ap);
+	va_end(ap);
+	log_err("guest %s crashed: %s", g->config.name, g->reason);
+}
+
+void guest_shutdown(struct guest *g, const char *reason)
+{
+	if (!leave_running(g, GUEST_SHUTDOWN))
+		return;
+	str_copy(g->reason, sizeof(g->reason), reason);
+	log_info("guest %s is down: %s", g->config.name, reason);
+	if (g->reboot)
+		__atomic_store_n(&guests.reboot_wanted, true, __ATOMIC_RELEASE);
+}
+
+static void restart(struct guest *g)
+{
+	struct config_guest config = g->config;
+	char error[CONFIG_ERROR_BYTES];
+
+	guest_destroy(g);
+	if (guest_create(&config, NULL, error) != OK)
+		log_err("cannot start %s again: %s", config.name, error);
+}
+
+void guest_poll(void)
+{
+	if (LIKELY(!__atomic_load_n(&guests.reboot_wanted, __ATOMIC_ACQUIRE)))
+		return;
+	__atomic_store_n(&guests.reboot_wanted, false, __ATOMIC_RELEASE);
+	list_for_each_safe(it, next, &guests.list) {
+		if (from_link(it)->reboot)
+			restart(from_link(it));
+	}
+}
+
+/* Called under any lock up to LOCK_RANK_BALLOON, hence atomics instead of the guest's lock. */
+void guest_event(struct guest *g, uint32_t events)
+{
+	__atomic_fetch_or(&g->event_pending, events, __ATOMIC_ACQ_REL);
+	if (g->event_vector && g->vcpu[0].virt) {
+		virt_raise(g->vcpu[0].virt, g->event_vector);
+		sched_wake(&g->vcpu[0]);
+	}
+}
+
+size_t guest_console_input(struct guest *g, const char *s, size_t n)
+{
+	spin_lock(&g->lock);
+	size_t taken = gconsole_input(&g->console, s, n);
+
+	spin_unlock(&g->lock);
+	if (taken)
+		guest_event(g, AERO_EVENT_CONSOLE);
+	return taken;
+}
+
+void guest_log(struct guest *g, enum log_level level, const char *fmt, ...)
+{
+	struct guest_log_budget *b = &g->log;
+	uint64_t second = platform_ns() >> 30; /* about: no division in a path that guests drive */
+	char line[160];
+	va_list ap;
+
+	if (b->second != second) {
+		if (b->dropped)
+			log_printf(level, "%s: %u messages dropped", g->config.name, b->dropped);
+		*b = (struct guest_log_budget){ .second = second };
+	}
+	if (b->lines == GUEST_LOG_LINES) {
+		b->dropped++;
+		return;
+	}
+	b->lines++;
+	va_start(ap, fmt);
+	fmt_vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	log_printf(level, "%s: %s", g->config.name, line);
+}
+
+const char *guest_state_name(enum guest_state s)
+{
+	static const char *const names[] = { "running", "paused", "shutdown", "crashed", "dying" };
+
+	return (uint32_t)s < ARRAY_COUNT(names) ? names[s] : "?";
+}
+
+void guest_state_letters(const struct guest *g, char out[7])
+{
+	enum vcpu_state v = g->vcpu[0].state;
+	bool blocked = v == VCPU_HALTED || v == VCPU_WAIT_MEMORY;
+
+	memcpy(out, "------", 7);
+	switch (g->state) {
+	case GUEST_RUNNING:
+		out[blocked] = blocked ? 'b' : 'r';
+		break;
+	case GUEST_PAUSED:
+		out[2] = 'p';
+		break;
+	case GUEST_SHUTDOWN:
+		out[3] = 's';
+		break;
+	case GUEST_CRASHED:
+		out[4] = 'c';
+		break;
+	case GUEST_DYING:
+		out[5] = 'd';
+		break;
+	}
+}

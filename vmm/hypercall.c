@@ -1,0 +1,298 @@
+#include "vmm/hypercall.h"
+
+#include "mm/audit.h"
+#include "vmm/block.h"
+#include "vmm/hcdecode.h"
+#include "vmm/memwait.h"
+#include "vmm/platform.h"
+
+/* What a handler returns besides a value or -AERO_E*. No AERO_E* is as large. */
+#define HC_AGAIN INT64_MIN       /* a page is not to be had now: wait, then run it again */
+#define HC_GONE  (INT64_MIN + 1) /* the guest is not RUNNING any more */
+
+#define CONSOLE_CHUNK 256u
+#define SCRUB_MAX     8192u /* frames a call: bounds its time */
+
+typedef int64_t (*hc_fn)(struct vcpu *v, uint64_t a, uint64_t b, uint64_t c);
+
+/* The error of a copy for the guest. The range was checked, so ERR_RANGE means a hole in it. */
+static int64_t copy_error(status_t s)
+{
+	return s == ERR_NOMEM ? HC_AGAIN : -AERO_EFAULT;
+}
+
+static int64_t hc_null(struct vcpu *v, uint64_t a, uint64_t b, uint64_t c)
+{
+	(void)v, (void)a, (void)b, (void)c;
+	return 0;
+}
+
+static int64_t hc_console_write(struct vcpu *v, uint64_t gpa, uint64_t bytes, uint64_t c)
+{
+	struct guest *g = v->guest;
+	char chunk[CONSOLE_CHUNK];
+	uint64_t done = 0;
+
+	(void)c;
+	while (done < bytes) {
+		size_t n = (size_t)MIN(bytes - done, (uint64_t)sizeof(chunk));
+		status_t s = p2m_copy_from(&g->p2m, GPA(gpa + done), chunk, n);
+
+		if (s != OK)
+			return done ? (int64_t)done : copy_error(s);
+		spin_lock(&g->lock);
+		gconsole_put(&g->console, chunk, n);
+		spin_unlock(&g->lock);
+		done += n;
+	}
+	return (int64_t)done;
+}
+
+static int64_t hc_console_read(struct vcpu *v, uint64_t gpa, uint64_t bytes, uint64_t c)
+{
+	struct guest *g = v->guest;
+	char chunk[CONSOLE_CHUNK];
+
+	(void)c;
+	spin_lock(&g->lock);
+	uint32_t tail = g->console.in_tail;
+	size_t n = gconsole_read(&g->console, chunk, (size_t)MIN(bytes, sizeof(chunk)));
+	status_t s = p2m_copy_to(&g->p2m, GPA(gpa), chunk, n);
+
+	if (s != OK)
+		g->console.in_tail = tail; /* not delivered: still there for the next try */
+	spin_unlock(&g->lock);
+	return s == OK ? (int64_t)n : copy_error(s);
+}
+
+static int64_t hc_block_info(struct vcpu *v, uint64_t gpa, uint64_t b, uint64_t c)
+{
+	struct aero_block_info info = {
+		.sector_count = v->guest->disk.sector_count,
+		.sector_bytes = AERO_SECTOR_BYTES,
+		.request_max = HC_BLOCK_SECTORS_MAX,
+	};
+	status_t s = p2m_copy_to(&v->guest->p2m, GPA(gpa), &info, sizeof(info));
+
+	(void)b, (void)c;
+	return s == OK ? 0 : copy_error(s);
+}
+
+static int64_t hc_block_io(struct vcpu *v, uint64_t gpa, uint64_t count, uint64_t c)
+{
+	struct guest *g = v->guest;
+	struct aero_block_req req[64];
+	uint64_t bytes = count * sizeof(req[0]), sectors = 0, tried = 0;
+	status_t s = p2m_copy_from(&g->p2m, GPA(gpa), req, bytes);
+	bool again = false;
+
+	(void)c;
+	if (s != OK)
+		return copy_error(s);
+	for (; tried < count && sectors < BLOCK_CALL_SECTORS; tried++) {
+		req[tried].status = (int16_t)block_request(g, &req[tried], &again);
+		if (again)
+			break;
+		sectors += MIN(req[tried].sectors, HC_BLOCK_SECTORS_MAX);
+	}
+	if (again && tried == 0)
+		return HC_AGAIN;
+	s = p2m_copy_to(&g->p2m, GPA(gpa), req, tried * sizeof(req[0]));
+	return s == OK ? (int64_t)tried : -AERO_EFAULT;
+}
+
+static int64_t hc_event_setup(struct vcpu *v, uint64_t vector, uint64_t b, uint64_t c)
+{
+	struct guest *g = v->guest;
+
+	(void)b, (void)c;
+	if (vector != 0 && vector < 32)
+		return -AERO_EINVAL;
+	g->event_vector = (uint8_t)vector;
+	if (vector && __atomic_load_n(&g->event_pending, __ATOMIC_ACQUIRE))
+		virt_raise(v->virt, (uint8_t)vector);
+	return 0;
+}
+
+static int64_t hc_event_take(struct vcpu *v, uint64_t a, uint64_t b, uint64_t c)
+{
+	(void)a, (void)b, (void)c;
+	return __atomic_exchange_n(&v->guest->event_pending, 0, __ATOMIC_ACQ_REL);
+}
+
+static int64_t hc_balloon_setup(struct vcpu *v, uint64_t gpa, uint64_t flags, uint64_t c)
+{
+	(void)c;
+	return balloon_hc_setup(&v->guest->balloon, GPA(gpa), flags, platform_ns());
+}
+
+/* The ranges are copied in once, worked on, and copied back with their results. */
+static int64_t balloon_ranges(struct vcpu *v, bool inflate, uint64_t gpa, uint64_t count,
+	uint64_t flags)
+{
+	struct guest *g = v->guest;
+	uint64_t bytes = count * sizeof(struct aero_range);
+	uint64_t held = g->p2m.account.used_pages;
+	status_t s = p2m_copy_from(&g->p2m, GPA(gpa), g->ranges, bytes);
+
+	if (s != OK)
+		return copy_error(s);
+	int64_t tried = balloon_hc_ranges(&g->balloon, inflate, g->ranges, (uint32_t)count, flags,
+		platform_ns());
+
+	if (tried < 0)
+		return tried;
+	if (g->grace_pages && g->p2m.account.used_pages < held)
+		memwait_repay(g, held - g->p2m.account.used_pages);
+	s = p2m_copy_to(&g->p2m, GPA(gpa), g->ranges, bytes);
+	return s == OK ? tried : -AERO_EFAULT;
+}
+
+static int64_t hc_balloon_inflate(struct vcpu *v, uint64_t gpa, uint64_t count, uint64_t flags)
+{
+	return balloon_ranges(v, true, gpa, count, flags);
+}
+
+static int64_t hc_balloon_deflate(struct vcpu *v, uint64_t gpa, uint64_t count, uint64_t flags)
+{
+	return balloon_ranges(v, false, gpa, count, flags);
+}
+
+static int64_t hc_balloon_report(struct vcpu *v, uint64_t state, uint64_t reason, uint64_t pages)
+{
+	return balloon_hc_report(&v->guest->balloon, state, reason, pages, platform_ns());
+}
+
+static int64_t hc_stats_report(struct vcpu *v, uint64_t request, uint64_t b, uint64_t c)
+{
+	(void)b, (void)c;
+	return balloon_hc_stats(&v->guest->balloon, request, platform_ns());
+}
+
+static int64_t hc_pressure(struct vcpu *v, uint64_t level, uint64_t pages, uint64_t c)
+{
+	(void)c;
+	return balloon_hc_pressure(&v->guest->balloon, level, pages, platform_ns());
+}
+
+static int64_t hc_shutdown(struct vcpu *v, uint64_t how, uint64_t code, uint64_t c)
+{
+	struct guest *g = v->guest;
+
+	(void)c;
+	if (how == AERO_SHUTDOWN_CRASH) {
+		guest_crash(g, "it stopped itself with code %llu", (unsigned long long)code);
+	} else {
+		g->reboot = how == AERO_SHUTDOWN_REBOOT;
+		guest_shutdown(g, g->reboot ? "reboot" : "powered off");
+	}
+	return HC_GONE;
+}
+
+static struct p2m *nth_p2m(void *ctx, uint32_t i)
+{
+	struct guest *g = guest_next(NULL);
+
+	(void)ctx;
+	while (g && i--)
+		g = guest_next(g);
+	return g ? &g->p2m : NULL;
+}
+
+static int64_t debug_audit(void)
+{
+	struct audit_report report;
+
+	audit_run(nth_p2m, NULL, false, &report);
+	for (uint32_t i = 0; i < MIN(report.problems, (uint64_t)AUDIT_MESSAGE_MAX); i++)
+		log_err("audit: %s", report.message[i]);
+	return (int64_t)report.problems;
+}
+
+static int64_t hc_debug(struct vcpu *v, uint64_t what, uint64_t arg, uint64_t c)
+{
+	struct guest *g = v->guest;
+
+	(void)c;
+	if (!g->config.debug)
+		return -AERO_EPERM;
+	switch ((enum aero_debug)what) {
+	case AERO_DEBUG_AUDIT:
+		return debug_audit();
+	case AERO_DEBUG_SCRUB:
+		return (int64_t)frame_scrub(MIN(arg, (uint64_t)SCRUB_MAX));
+	case AERO_DEBUG_FREE:
+		return (int64_t)frame_pool_free();
+	case AERO_DEBUG_GUEST_PAGES:
+		return (int64_t)g->p2m.account.used_pages;
+	}
+	return -AERO_EINVAL;
+}
+
+/* `plain`: any argument is fine, so that the shortest calls skip the check. */
+static const struct hc_entry {
+	hc_fn fn;
+	bool plain;
+} table[AERO_HC_COUNT] = {
+	[AERO_HC_NULL] = { hc_null, true },
+	[AERO_HC_CONSOLE_WRITE] = { hc_console_write, false },
+	[AERO_HC_CONSOLE_READ] = { hc_console_read, false },
+	[AERO_HC_BLOCK_INFO] = { hc_block_info, false },
+	[AERO_HC_BLOCK_IO] = { hc_block_io, false },
+	[AERO_HC_EVENT_SETUP] = { hc_event_setup, false },
+	[AERO_HC_EVENT_TAKE] = { hc_event_take, true },
+	[AERO_HC_BALLOON_SETUP] = { hc_balloon_setup, false },
+	[AERO_HC_BALLOON_INFLATE] = { hc_balloon_inflate, false },
+	[AERO_HC_BALLOON_DEFLATE] = { hc_balloon_deflate, false },
+	[AERO_HC_BALLOON_REPORT] = { hc_balloon_report, false },
+	[AERO_HC_STATS_REPORT] = { hc_stats_report, true },
+	[AERO_HC_PRESSURE] = { hc_pressure, false },
+	[AERO_HC_SHUTDOWN] = { hc_shutdown, false },
+	[AERO_HC_DEBUG] = { hc_debug, false },
+};
+_Static_assert(AERO_HC_COUNT <= ARRAY_COUNT(((struct guest *)0)->hypercalls), "a counter a call");
+
+static enum exit_action hypercall_failed(struct vcpu *v, int64_t result)
+{
+	if (result == HC_GONE)
+		return EXIT_YIELD;
+	if (result == HC_AGAIN)
+		return memwait_hypercall(v);
+	v->guest->hypercall_errors++;
+	v->virt->gpr[VIRT_RAX] = (uint64_t)result;
+	return EXIT_RESUME;
+}
+
+static enum exit_action hypercall_checked(struct vcpu *v, uint64_t number)
+{
+	struct guest *g = v->guest;
+	const uint64_t *gpr = v->virt->gpr;
+	const uint64_t arg[HC_ARGS] = { gpr[VIRT_RDI], gpr[VIRT_RSI], gpr[VIRT_RDX] };
+	int64_t result = hc_check(number, arg, g->p2m.gfn_count * PAGE_BYTES);
+
+	if (result == 0) {
+		g->hypercalls[number]++;
+		result = table[number].fn(v, arg[0], arg[1], arg[2]);
+	}
+	if (result < 0)
+		return hypercall_failed(v, result);
+	v->virt->gpr[VIRT_RAX] = (uint64_t)result;
+	return EXIT_RESUME;
+}
+
+enum exit_action hypercall_exit(struct vcpu *v)
+{
+	struct virt_vcpu *cpu = v->virt;
+	uint64_t number = cpu->gpr[VIRT_RAX];
+
+	if (UNLIKELY(number >= AERO_HC_COUNT) || !table[number].plain)
+		return hypercall_checked(v, number);
+	v->guest->hypercalls[number]++;
+	int64_t result = table[number].fn(v, cpu->gpr[VIRT_RDI], cpu->gpr[VIRT_RSI],
+		cpu->gpr[VIRT_RDX]);
+
+	if (UNLIKELY(result < 0))
+		return hypercall_failed(v, result);
+	cpu->gpr[VIRT_RAX] = (uint64_t)result;
+	return EXIT_RESUME;
+}

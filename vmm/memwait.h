@@ -1,0 +1,27 @@
+/*
+ * Waiting for memory (docs/adr/0003-waiting-for-memory.md): a vCPU whose page cannot be given waits,
+ * the policy is told, and a kernel that is on its way to giving pages back gets a few emergency
+ * pages to be able to.
+ */
+#pragma once
+
+#include "vmm/exit.h"
+
+/* Emergency pages a guest may owe at a time; fewer if many guests share the reserve. */
+#define MEMWAIT_GRACE_MAX 16u
+#define MEMWAIT_GRACE_MIN 2u
+
+/* Pages a guest may owe, with `guests` sharing `emergency_pages`. Half of them stay for tables. */
+static inline uint32_t memwait_grace_limit(uint64_t emergency_pages, uint32_t guests)
+{
+	uint64_t each = emergency_pages / 2 / MAX(guests, 1u);
+
+	return (uint32_t)MIN(MAX(each, MEMWAIT_GRACE_MIN), MEMWAIT_GRACE_MAX);
+}
+
+/* p2m_fault() said WAIT. Grace, or the vCPU waits. */
+enum exit_action memwait_fault(struct vcpu *v, gpa_t gpa, uint32_t access);
+/* A hypercall's buffer cannot be populated now: it will run again once there is memory. */
+enum exit_action memwait_hypercall(struct vcpu *v);
+/* The guest gave `pages` frames back: pays what it owes. */
+void memwait_repay(struct guest *g, uint64_t pages);
