@@ -138,10 +138,12 @@ struct virt_cpu {
 /* What a handler returns to go on running the guest. */
 #define X86_RESUME VIRT_EXIT_COUNT
 
-/* vcpu.c, for run_loop.h. */
+/* vcpu_exit.c and vcpu.c. */
 extern enum virt_exit_kind (*const x86_handlers[X86_EXIT_COUNT])(struct x86_vcpu *v);
 /* Does what attention and time ask for. false: the deadline has passed. */
 bool x86_prepare(struct x86_vcpu *v);
+extern const struct virt_ops *x86_ops; /* the machine's back end; set once at boot */
+void x86_inject_gp(struct x86_vcpu *v);
 void x86_inject(struct x86_vcpu *v, uint32_t info, uint32_t error, uint32_t length);
 void x86_fail(struct x86_vcpu *v, const char *fmt, ...) PRINTF(2, 3);
 

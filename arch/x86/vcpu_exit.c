@@ -1,0 +1,350 @@
+/*
+ * What a guest's exit leads to where that is the processor's own business: one function for each
+ * kind. The three frequent kinds are in run_loop.h. Shared by all back ends.
+ */
+#include "arch/x86/guest_mce.h"
+#include "arch/x86/guest_msr.h"
+#include "arch/x86/regs.h"
+#include "arch/x86/vcpu.h"
+
+static enum virt_exit_kind general_protection(struct x86_vcpu *v)
+{
+	x86_inject_gp(v);
+	return X86_RESUME;
+}
+
+/* Also a hypercall from user mode. */
+static enum virt_exit_kind on_undefined(struct x86_vcpu *v)
+{
+	v->virt.count[VIRT_COUNT_OTHER]++;
+	x86_inject(v, X86_EVENT_EXCEPTION | X86_UD, 0, 0);
+	return X86_RESUME;
+}
+
+/* run_loop.h has done it already. */
+static enum virt_exit_kind on_inlined(struct x86_vcpu *v)
+{
+	(void)v;
+	return X86_RESUME;
+}
+
+static enum x86_field backend_field(uint32_t msr)
+{
+	switch (msr) {
+	case MSR_SYSENTER_CS:
+		return X86_SYSENTER_CS;
+	case MSR_SYSENTER_ESP:
+		return X86_SYSENTER_ESP;
+	case MSR_SYSENTER_EIP:
+		return X86_SYSENTER_EIP;
+	case MSR_PAT:
+		return X86_PAT;
+	case MSR_EFER:
+		return X86_EFER;
+	case MSR_FS_BASE:
+		return X86_FS_BASE;
+	case MSR_GS_BASE:
+		return X86_GS_BASE;
+	default:
+		return X86_FIELD_COUNT;
+	}
+}
+
+static bool read_msr(struct x86_vcpu *v, uint32_t msr, uint64_t *value)
+{
+	const struct guest_msr *m = guest_msr_find(msr);
+	if (m == NULL)
+		return false;
+	switch ((enum guest_msr_kind)m->kind) {
+	case GUEST_MSR_CONST:
+	case GUEST_MSR_IGNORE:
+		*value = m->value;
+		return true;
+	case GUEST_MSR_LAPIC:
+		return vlapic_read(&v->lapic, msr - MSR_X2APIC_FIRST, rdtsc(), value);
+	case GUEST_MSR_DEADLINE:
+		*value = vlapic_read_deadline(&v->lapic);
+		return true;
+	case GUEST_MSR_TSC:
+		*value = rdtsc();
+		return true;
+	case GUEST_MSR_BACKEND:
+		*value = x86_ops->get(v, backend_field(msr));
+		return true;
+	case GUEST_MSR_LIVE:
+		if (msr == MSR_TSC_AUX && !v->cpuid.rdtscp)
+			return false;
+		*value = rdmsr(msr);
+		return true;
+	case GUEST_MSR_NONE:
+		break;
+	}
+	return false;
+}
+
+/* EOI is the one that comes often: it needs attention only if something waits behind it. */
+static bool write_lapic(struct x86_vcpu *v, uint32_t reg, uint64_t value)
+{
+	if (!vlapic_write(&v->lapic, reg, value, rdtsc()))
+		return false;
+	if (reg != VLAPIC_EOI)
+		v->attention |= X86_ATTENTION_LAPIC | X86_ATTENTION_TIME;
+	else if (vlapic_pending(&v->lapic) >= 0)
+		v->attention |= X86_ATTENTION_LAPIC;
+	return true;
+}
+
+static bool write_msr(struct x86_vcpu *v, uint32_t msr, uint64_t value)
+{
+	const struct guest_msr *m = guest_msr_find(msr);
+	if (m == NULL || !guest_msr_value_ok(m, value))
+		return false;
+	switch ((enum guest_msr_kind)m->kind) {
+	case GUEST_MSR_CONST:
+	case GUEST_MSR_IGNORE:
+		return true;
+	case GUEST_MSR_LAPIC:
+		return write_lapic(v, msr - MSR_X2APIC_FIRST, value);
+	case GUEST_MSR_DEADLINE:
+		v->attention |= X86_ATTENTION_TIME;
+		vlapic_write_deadline(&v->lapic, value);
+		return true;
+	case GUEST_MSR_BACKEND:
+		x86_ops->set(v, backend_field(msr), value);
+		return true;
+	case GUEST_MSR_LIVE:
+		if (msr == MSR_TSC_AUX && !v->cpuid.rdtscp)
+			return false;
+		wrmsr(msr, value);
+		return true;
+	case GUEST_MSR_TSC:
+	case GUEST_MSR_NONE:
+		break;
+	}
+	return false;
+}
+
+static enum virt_exit_kind on_msr_read(struct x86_vcpu *v)
+{
+	uint64_t *gpr = v->virt.gpr;
+	uint64_t value;
+	v->virt.count[VIRT_COUNT_MSR_READ]++;
+	if (!read_msr(v, (uint32_t)gpr[VIRT_RCX], &value))
+		return general_protection(v);
+	gpr[VIRT_RAX] = (uint32_t)value;
+	gpr[VIRT_RDX] = value >> 32;
+	x86_ops->skip(v);
+	return X86_RESUME;
+}
+
+static enum virt_exit_kind on_msr_write(struct x86_vcpu *v)
+{
+	uint64_t *gpr = v->virt.gpr;
+	v->virt.count[VIRT_COUNT_MSR_WRITE]++;
+	uint64_t value = (uint32_t)gpr[VIRT_RAX] | gpr[VIRT_RDX] << 32;
+	if (!write_msr(v, (uint32_t)gpr[VIRT_RCX], value))
+		return general_protection(v);
+	x86_ops->skip(v);
+	return X86_RESUME;
+}
+
+/* No port leads anywhere: reads give ones, writes are lost. String instructions are refused. */
+static enum virt_exit_kind on_io(struct x86_vcpu *v)
+{
+	uint64_t *rax = &v->virt.gpr[VIRT_RAX];
+	v->virt.count[VIRT_COUNT_IO]++;
+	if (v->info.io.string)
+		return general_protection(v);
+	if (v->info.io.in) {
+		if (v->info.io.bytes == 4)
+			*rax = 0xffffffffu;
+		else
+			*rax |= v->info.io.bytes == 2 ? 0xffffu : 0xffu;
+	}
+	x86_ops->skip(v);
+	return X86_RESUME;
+}
+
+static enum virt_exit_kind on_halt(struct x86_vcpu *v)
+{
+	v->virt.count[VIRT_COUNT_HALT]++;
+	x86_ops->skip(v);
+	v->halting = true;
+	v->deaf = !(x86_ops->get(v, X86_RFLAGS) & RFLAGS_IF);
+	v->attention |= X86_ATTENTION_LAPIC;
+	vlapic_tick(&v->lapic, rdtsc());
+	if (!v->deaf && vlapic_pending(&v->lapic) >= 0)
+		return X86_RESUME;
+	return VIRT_EXIT_HALT;
+}
+
+/* false: #GP. SDM vol. 2B "MOV - Move to/from Control Registers". */
+static bool write_cr(struct x86_vcpu *v, uint32_t cr, uint64_t value)
+{
+	switch (cr) {
+	case 0:
+		/* Guests stay in 64-bit mode with paging. */
+		if (value >> 32 != 0 || (~value & (CR0_PE | CR0_PG)) ||
+			((value & CR0_NW) && !(value & CR0_CD)))
+			return false;
+		x86_ops->set(v, X86_CR0, (value & CR0_DEFINED) | CR0_ET);
+		return true;
+	case 3:
+		x86_ops->set(v, X86_CR3, value & ~(1ull << 63));
+		x86_ops->flush_guest(v);
+		return true;
+	case 4:
+		if ((value & ~v->cpuid.cr4_allowed) || !(value & CR4_PAE))
+			return false;
+		if ((value & CR4_PCIDE) && !(x86_ops->get(v, X86_CR4) & CR4_PCIDE) &&
+			(x86_ops->get(v, X86_CR3) & 0xfffu))
+			return false;
+		x86_ops->set(v, X86_CR4, value);
+		guest_cpuid_set_cr4(&v->cpuid, value);
+		x86_ops->flush_guest(v);
+		return true;
+	case 8:
+		return vlapic_write(&v->lapic, VLAPIC_TPR, value > 15 ? UINT64_MAX : value << 4, 0);
+	default:
+		return false;
+	}
+}
+
+static enum virt_exit_kind on_cr(struct x86_vcpu *v)
+{
+	uint32_t cr = v->info.cr.cr;
+	v->virt.count[VIRT_COUNT_OTHER]++;
+	if (v->info.cr.write) {
+		if (!write_cr(v, cr, v->info.cr.value))
+			return general_protection(v);
+		v->attention |= X86_ATTENTION_LAPIC;
+	} else {
+		uint64_t value = cr == 8 ? v->lapic.tpr >> 4 : x86_ops->get(v, X86_CR3);
+		if (v->info.cr.gpr == VIRT_RSP)
+			x86_ops->set(v, X86_RSP, value);
+		else
+			v->virt.gpr[v->info.cr.gpr & 15u] = value;
+	}
+	x86_ops->skip(v);
+	return X86_RESUME;
+}
+
+static enum virt_exit_kind on_xsetbv(struct x86_vcpu *v)
+{
+	uint64_t *gpr = v->virt.gpr;
+	uint64_t value = (uint32_t)gpr[VIRT_RAX] | gpr[VIRT_RDX] << 32;
+	v->virt.count[VIRT_COUNT_OTHER]++;
+	if ((uint32_t)gpr[VIRT_RCX] != 0 || !guest_cpuid_xcr0_ok(&v->cpuid, value))
+		return general_protection(v);
+	v->xcr0 = value;
+	xsetbv(0, value);
+	guest_cpuid_set_xcr0(&v->cpuid, value);
+	x86_ops->skip(v);
+	return X86_RESUME;
+}
+
+static enum virt_exit_kind on_timer(struct x86_vcpu *v)
+{
+	v->virt.count[VIRT_COUNT_TIMER]++;
+	v->attention |= X86_ATTENTION_TIME;
+	return X86_RESUME;
+}
+
+static enum virt_exit_kind on_interrupt(struct x86_vcpu *v)
+{
+	v->virt.count[VIRT_COUNT_HOST_INTERRUPT]++;
+	v->attention |= X86_ATTENTION_TIME;
+	return VIRT_EXIT_HOST_EVENT;
+}
+
+static enum virt_exit_kind on_window(struct x86_vcpu *v)
+{
+	v->virt.count[VIRT_COUNT_WINDOW]++;
+	v->attention |= X86_ATTENTION_LAPIC;
+	return X86_RESUME;
+}
+
+/*
+ * #DB and #AC are caught only because a guest could otherwise keep the processor in their delivery
+ * for ever (CVE-2015-5307, CVE-2015-8104), where no timer reaches it.
+ */
+static enum virt_exit_kind on_exception(struct x86_vcpu *v)
+{
+	v->virt.count[VIRT_COUNT_EXCEPTION]++;
+	if ((v->info.exception.info & 0xffu) == X86_DB) {
+		write_dr6(read_dr6() | v->info.exception.dr6);
+		x86_ops->set(v, X86_DR7, x86_ops->get(v, X86_DR7) & ~(1ull << 13)); /* GD */
+	}
+	x86_inject(v, v->info.exception.info, v->info.exception.error, v->info.exception.length);
+	return X86_RESUME;
+}
+
+static enum virt_exit_kind on_nmi(struct x86_vcpu *v)
+{
+	v->virt.count[VIRT_COUNT_NMI]++;
+	return X86_RESUME;
+}
+
+static enum virt_exit_kind on_machine_check(struct x86_vcpu *v)
+{
+	v->virt.count[VIRT_COUNT_EXCEPTION]++;
+	if (guest_mce_handle())
+		return X86_RESUME;
+	x86_fail(v, "the hardware reported an error in its memory or cache (machine check)");
+	return VIRT_EXIT_FAILED;
+}
+
+static enum virt_exit_kind on_nothing(struct x86_vcpu *v)
+{
+	v->virt.count[VIRT_COUNT_OTHER]++;
+	x86_ops->skip(v);
+	return X86_RESUME;
+}
+
+static enum virt_exit_kind on_flush(struct x86_vcpu *v)
+{
+	x86_ops->flush_guest(v);
+	return on_nothing(v);
+}
+
+static enum virt_exit_kind on_denied(struct x86_vcpu *v)
+{
+	v->virt.count[VIRT_COUNT_OTHER]++;
+	return general_protection(v);
+}
+
+static enum virt_exit_kind on_shutdown(struct x86_vcpu *v)
+{
+	v->virt.count[VIRT_COUNT_OTHER]++;
+	return VIRT_EXIT_SHUTDOWN;
+}
+
+static enum virt_exit_kind on_failed(struct x86_vcpu *v)
+{
+	v->virt.count[VIRT_COUNT_OTHER]++;
+	return VIRT_EXIT_FAILED;
+}
+
+enum virt_exit_kind (*const x86_handlers[X86_EXIT_COUNT])(struct x86_vcpu *v) = {
+	[X86_EXIT_HYPERCALL] = on_undefined,
+	[X86_EXIT_CPUID] = on_inlined,
+	[X86_EXIT_SLAT_FAULT] = on_inlined,
+	[X86_EXIT_MSR_READ] = on_msr_read,
+	[X86_EXIT_MSR_WRITE] = on_msr_write,
+	[X86_EXIT_IO] = on_io,
+	[X86_EXIT_HALT] = on_halt,
+	[X86_EXIT_CR] = on_cr,
+	[X86_EXIT_XSETBV] = on_xsetbv,
+	[X86_EXIT_TIMER] = on_timer,
+	[X86_EXIT_INTERRUPT] = on_interrupt,
+	[X86_EXIT_WINDOW] = on_window,
+	[X86_EXIT_EXCEPTION] = on_exception,
+	[X86_EXIT_NMI] = on_nmi,
+	[X86_EXIT_MACHINE_CHECK] = on_machine_check,
+	[X86_EXIT_NOTHING] = on_nothing,
+	[X86_EXIT_FLUSH] = on_flush,
+	[X86_EXIT_UNDEFINED] = on_undefined,
+	[X86_EXIT_DENIED] = on_denied,
+	[X86_EXIT_SHUTDOWN] = on_shutdown,
+	[X86_EXIT_FAILED] = on_failed,
+};
