@@ -1,0 +1,49 @@
+"""Fixtures for the system tests. Each test file boots its own machine, shared by its tests:
+
+    CONFIG = "demo"            # or a path, or .dts text; also EMULATOR, CPU_MODEL, MEMORY
+
+    def test_list(machine):
+        assert "vm0" in machine.cmd("list")
+"""
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from machine import OUT, Machine  # noqa: E402
+
+
+@pytest.fixture(scope="module")
+def machine(request):
+    """Booted to the prompt with the file's CONFIG; ended when its last test is done."""
+    module = request.module
+    name = module.__name__
+    (OUT / f"{name}.log").unlink(missing_ok=True)
+    m = Machine(name)
+    try:
+        m.boot(config=getattr(module, "CONFIG", "demo"), emulator=getattr(module, "EMULATOR", "bochs"),
+               cpu_model=getattr(module, "CPU_MODEL", None), memory=getattr(module, "MEMORY", "256M"),
+               cpus=getattr(module, "CPUS", 1))
+        yield m
+    finally:
+        m.close()
+
+
+@pytest.fixture
+def own_machine(request):
+    """A machine of the test's own, not started: for tests that end it or boot it differently."""
+    (OUT / f"{request.node.name}.log").unlink(missing_ok=True)
+    m = Machine(request.node.name)
+    yield m
+    m.close()
+
+
+@pytest.fixture(autouse=True)
+def mark_in_transcript(request):
+    """The transcript says which test wrote what."""
+    m = request.node.funcargs.get("machine")
+    if m and m.log:
+        m.log.write(f"\n==== {request.node.name}\n")
+    yield

@@ -1,0 +1,237 @@
+"""A booted Aerostat for tests: pexpect over `boot/run --console stdio`.
+
+    m = Machine("mytest")
+    m.boot(config="demo")                  # waits for the prompt
+    text = m.cmd("list")                   # what it printed, up to the next prompt
+    data = m.cmd_json("list")              # the same with -j, as Python objects
+    text = m.guest_shell("vm0", "free")    # a command on a guest's own shell
+    m.audit()                              # mem-audit; fails the test if it is not clean
+    m.shutdown()                           # or close(), which only ends the emulator
+
+All that the machine prints is saved in build/system/<name>.log.
+"""
+import fcntl
+import json
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import pexpect
+
+TOP = Path(__file__).resolve().parent.parent.parent
+OUT = TOP / "build/system"
+RUN = TOP / "boot/run"
+PROMPT = "aerostat> "
+GUEST_PROMPT = r"[\w-]+[$#>] "
+ESCAPE = "\x1d"  # Ctrl-]: back from a guest's console
+SLOTS = 2  # emulators at a time on this machine (two cores)
+BOOT_SECONDS = 120
+COMMAND_SECONDS = 60
+ANSI = re.compile(r"\x1b(\[[0-9;=?]*[A-Za-z]|[()][A-Z0-9])")
+
+
+class MachineError(AssertionError):
+    """The machine did not do what the harness waited for; carries the end of the transcript."""
+
+
+class Slot:
+    """One of the emulator slots: a lock that ends with its holder, however that ends."""
+
+    def __init__(self):
+        self.file = None
+
+    def take(self, seconds=900):
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            for n in range(SLOTS):
+                f = open(f"/tmp/aerostat-emu.{n}", "a")  # noqa: SIM115 - kept open: it is the lock
+                try:
+                    fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    self.file = f
+                    return
+                except OSError:
+                    f.close()
+            time.sleep(1)
+        raise MachineError("no emulator slot became free")
+
+    def give(self):
+        if self.file:
+            self.file.close()
+            self.file = None
+
+
+def plain(text):
+    """Console text as a person sees it: no escape sequences, no carriage returns."""
+    return ANSI.sub("", text).replace("\r", "")
+
+
+def config_path(config, folder):
+    """A path, a name in boot/configs or tests/system, or the .dts text itself."""
+    if "{" in str(config):
+        path = Path(folder) / "test.dts"
+        path.write_text(config)
+        return path
+    for path in (Path(config), TOP / "boot/configs" / f"{config}.dts", TOP / "tests/system" / f"{config}.dts"):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(f"no config {config}")
+
+
+class Machine:
+    def __init__(self, name):
+        self.name = re.sub(r"[^\w.-]", "_", name)
+        self.slot = Slot()
+        self.child = self.log = None
+        self.folder = tempfile.TemporaryDirectory(prefix="aerostat-test.")
+
+    # ---- life ------------------------------------------------------------------------------
+
+    def start(self, config="demo", emulator="bochs", cpu_model=None, memory="256M", cpus=1, timeout=900,
+              extra=()):
+        """Starts the emulator and returns at once; `timeout` bounds the whole run."""
+        args = ["--emulator", emulator, "--memory", memory, "--cpus", str(cpus), "--timeout", str(timeout),
+                "--config", str(config_path(config, self.folder.name)), *map(str, extra)]
+        if cpu_model:
+            args += ["--cpu-model", cpu_model]
+        self.slot.take()
+        OUT.mkdir(parents=True, exist_ok=True)
+        self.log = open(OUT / f"{self.name}.log", "a", encoding="utf-8", errors="replace")
+        self.log.write(f"\n==== boot/run {' '.join(args)}\n")
+        self.child = pexpect.spawn(str(RUN), args, encoding="utf-8", codec_errors="replace", echo=False,
+                                   timeout=COMMAND_SECONDS, maxread=65536, searchwindowsize=4096)
+        self.child.delaybeforesend = None
+        self.child.logfile_read = self.log
+        return self
+
+    def boot(self, **options):
+        """Starts, and waits for the hypervisor's prompt."""
+        self.start(**options)
+        self.wait(PROMPT, BOOT_SECONDS, exact=True)
+        return self
+
+    def close(self):
+        """Ends the emulator if it still runs, and gives its slot back."""
+        if self.child and self.child.isalive():
+            self.child.kill(signal.SIGTERM)
+            try:
+                self.child.expect(pexpect.EOF, timeout=10)
+            except pexpect.TIMEOUT:
+                pass
+        if self.child:
+            self.child.close(force=True)
+            self.child = None
+        if self.log:
+            self.log.close()
+            self.log = None
+        self.slot.give()
+
+    def wait_exit(self, seconds=60):
+        """(exit status of boot/run, all that was printed since the last wait)."""
+        text = self.wait(pexpect.EOF, seconds)
+        self.child.close()
+        code = self.child.exitstatus
+        return (code if code is not None else 128 + (self.child.signalstatus or 0)), text
+
+    def shutdown(self):
+        """The console's own `shutdown`; the machine must end well."""
+        self.child.send("shutdown\r")
+        code, text = self.wait_exit()
+        if code != 0:
+            raise MachineError(f"{self.name}: shutdown ended with status {code}:\n{text[-2000:]}")
+        return text
+
+    # ---- the console -----------------------------------------------------------------------
+
+    def wait(self, pattern, seconds=COMMAND_SECONDS, exact=False):
+        """Waits for a pattern (or one of a list); returns the text before it, cleaned."""
+        expect = self.child.expect_exact if exact else self.child.expect
+        try:
+            expect(pattern, timeout=seconds)
+        except (pexpect.TIMEOUT, pexpect.EOF) as e:
+            what = "did not come in" if isinstance(e, pexpect.TIMEOUT) else "never came: the machine ended;"
+            raise MachineError(f"{self.name}: {pattern!r} {what} {seconds} s; the last it said "
+                               f"(build/system/{self.name}.log):\n"
+                               f"{plain(self.child.before or '')[-3000:]}") from None
+        return plain(self.child.before)
+
+    def cmd(self, line, seconds=COMMAND_SECONDS):
+        """Types a line at the prompt; returns what it printed, without the echo."""
+        self.child.send(line + "\r")
+        # With line editing the prompt may be drawn again while the line is echoed, so the answer
+        # begins after the first newline; the next prompt stands at the start of a line.
+        self.wait("\r?\n", seconds)
+        text = "\n" + plain(self._until_prompt(seconds))
+        return text.strip("\n")
+
+    def _until_prompt(self, seconds):
+        self.wait(re.compile(r"(^|[\r\n])(\x1b\[[0-9;]*[A-Za-z])*" + re.escape(PROMPT)), seconds)
+        return self.child.before
+
+    def cmd_json(self, line, seconds=COMMAND_SECONDS):
+        """The same with -j: one JSON object."""
+        text = self.cmd(f"{line} -j", seconds)
+        start = text.find("{")
+        if start < 0:
+            raise MachineError(f"{self.name}: `{line} -j` printed no JSON object:\n{text[-1000:]}")
+        try:
+            return json.JSONDecoder().raw_decode(text[start:])[0]
+        except ValueError as e:
+            raise MachineError(f"{self.name}: `{line} -j` printed bad JSON ({e}):\n{text[-1000:]}") from None
+
+    def audit(self):
+        """mem-audit must find nothing; returns its report."""
+        text = self.cmd("mem-audit", 120)
+        if not re.search(r"\b(clean|ok|no errors|0 errors)\b", text, re.I):
+            raise MachineError(f"{self.name}: mem-audit is not clean:\n{text}")
+        return text
+
+    # ---- guests ----------------------------------------------------------------------------
+
+    def attach(self, guest, seconds=COMMAND_SECONDS):
+        """To a guest's console, at its shell's prompt."""
+        self.child.send(f"console {guest}\r")
+        self.wait("\r?\n", seconds)
+        time.sleep(0.2)
+        self.child.send("\r")  # its prompt may have scrolled by long ago
+        self.wait(GUEST_PROMPT, seconds)
+        time.sleep(0.2)
+        while True:  # prompts that were still in the backlog
+            try:
+                self.child.expect(GUEST_PROMPT, timeout=0.5)
+            except pexpect.TIMEOUT:
+                return
+
+    def detach(self):
+        self.child.send(ESCAPE)
+        self.wait(PROMPT, 20, exact=True)
+
+    def guest_cmd(self, line, seconds=COMMAND_SECONDS):
+        """A command on the attached guest's shell; returns what it printed."""
+        self.child.send(line + "\r")
+        self.wait("\r?\n", seconds)
+        return self.wait(re.compile(r"(^|[\r\n])" + GUEST_PROMPT), seconds).strip("\n")
+
+    def guest_shell(self, guest, line, seconds=COMMAND_SECONDS):
+        """One command on a guest's shell, and back to the hypervisor's console."""
+        self.attach(guest)
+        try:
+            return self.guest_cmd(line, seconds)
+        finally:
+            self.detach()
+
+
+def launch(args, seconds=90):
+    """Runs boot/run in a slot without a terminal; (exit status, all that was printed)."""
+    slot = Slot()
+    slot.take()
+    try:
+        done = subprocess.run([RUN, *map(str, args)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, timeout=seconds, check=False,
+                              env={**os.environ, "TERM": "dumb"})
+        return done.returncode, plain(done.stdout.decode(errors="replace"))
+    finally:
+        slot.give()
