@@ -21,12 +21,6 @@ static int64_t copy_error(status_t s)
 	return s == ERR_NOMEM ? HC_AGAIN : -AERO_EFAULT;
 }
 
-static int64_t hc_null(struct vcpu *v, uint64_t a, uint64_t b, uint64_t c)
-{
-	(void)v, (void)a, (void)b, (void)c;
-	return 0;
-}
-
 static int64_t hc_console_write(struct vcpu *v, uint64_t gpa, uint64_t bytes, uint64_t c)
 {
 	struct guest *g = v->guest;
@@ -112,12 +106,6 @@ static int64_t hc_event_setup(struct vcpu *v, uint64_t vector, uint64_t b, uint6
 	if (vector && __atomic_load_n(&g->event_pending, __ATOMIC_ACQUIRE))
 		virt_raise(v->virt, (uint8_t)vector);
 	return 0;
-}
-
-static int64_t hc_event_take(struct vcpu *v, uint64_t a, uint64_t b, uint64_t c)
-{
-	(void)a, (void)b, (void)c;
-	return __atomic_exchange_n(&v->guest->event_pending, 0, __ATOMIC_ACQ_REL);
 }
 
 static int64_t hc_balloon_setup(struct vcpu *v, uint64_t gpa, uint64_t flags, uint64_t c)
@@ -229,70 +217,82 @@ static int64_t hc_debug(struct vcpu *v, uint64_t what, uint64_t arg, uint64_t c)
 	return -AERO_EINVAL;
 }
 
-/* `plain`: any argument is fine, so that the shortest calls skip the check. */
-static const struct hc_entry {
-	hc_fn fn;
-	bool plain;
-} table[AERO_HC_COUNT] = {
-	[AERO_HC_NULL] = { hc_null, true },
-	[AERO_HC_CONSOLE_WRITE] = { hc_console_write, false },
-	[AERO_HC_CONSOLE_READ] = { hc_console_read, false },
-	[AERO_HC_BLOCK_INFO] = { hc_block_info, false },
-	[AERO_HC_BLOCK_IO] = { hc_block_io, false },
-	[AERO_HC_EVENT_SETUP] = { hc_event_setup, false },
-	[AERO_HC_EVENT_TAKE] = { hc_event_take, true },
-	[AERO_HC_BALLOON_SETUP] = { hc_balloon_setup, false },
-	[AERO_HC_BALLOON_INFLATE] = { hc_balloon_inflate, false },
-	[AERO_HC_BALLOON_DEFLATE] = { hc_balloon_deflate, false },
-	[AERO_HC_BALLOON_REPORT] = { hc_balloon_report, false },
-	[AERO_HC_STATS_REPORT] = { hc_stats_report, true },
-	[AERO_HC_PRESSURE] = { hc_pressure, false },
-	[AERO_HC_SHUTDOWN] = { hc_shutdown, false },
-	[AERO_HC_DEBUG] = { hc_debug, false },
+/* Calls whose arguments are checked first. */
+static const hc_fn checked[AERO_HC_COUNT] = {
+	[AERO_HC_CONSOLE_WRITE] = hc_console_write,
+	[AERO_HC_CONSOLE_READ] = hc_console_read,
+	[AERO_HC_BLOCK_INFO] = hc_block_info,
+	[AERO_HC_BLOCK_IO] = hc_block_io,
+	[AERO_HC_EVENT_SETUP] = hc_event_setup,
+	[AERO_HC_BALLOON_SETUP] = hc_balloon_setup,
+	[AERO_HC_BALLOON_INFLATE] = hc_balloon_inflate,
+	[AERO_HC_BALLOON_DEFLATE] = hc_balloon_deflate,
+	[AERO_HC_BALLOON_REPORT] = hc_balloon_report,
+	[AERO_HC_STATS_REPORT] = hc_stats_report,
+	[AERO_HC_PRESSURE] = hc_pressure,
+	[AERO_HC_SHUTDOWN] = hc_shutdown,
+	[AERO_HC_DEBUG] = hc_debug,
 };
-_Static_assert(AERO_HC_COUNT <= ARRAY_COUNT(((struct guest *)0)->hypercalls), "a counter a call");
 
-static enum exit_action hypercall_failed(struct vcpu *v, int64_t result)
+static enum exit_action finish(struct vcpu *v, int64_t result)
 {
 	if (result == HC_GONE)
 		return EXIT_YIELD;
 	if (result == HC_AGAIN)
 		return memwait_hypercall(v);
-	v->guest->hypercall_errors++;
+	v->guest->hypercall_errors += result < 0;
 	v->virt->gpr[VIRT_RAX] = (uint64_t)result;
 	return EXIT_RESUME;
 }
 
-static enum exit_action hypercall_checked(struct vcpu *v, uint64_t number)
+static enum exit_action call_checked(struct vcpu *v)
 {
-	struct guest *g = v->guest;
 	const uint64_t *gpr = v->virt->gpr;
 	const uint64_t arg[HC_ARGS] = { gpr[VIRT_RDI], gpr[VIRT_RSI], gpr[VIRT_RDX] };
-	int64_t result = hc_check(number, arg, g->p2m.gfn_count * PAGE_BYTES);
+	uint64_t number = gpr[VIRT_RAX];
+	int64_t error = hc_check(number, arg, v->guest->p2m.gfn_count * PAGE_BYTES);
 
-	if (result == 0) {
-		g->hypercalls[number]++;
-		result = table[number].fn(v, arg[0], arg[1], arg[2]);
-	}
-	if (result < 0)
-		return hypercall_failed(v, result);
-	v->virt->gpr[VIRT_RAX] = (uint64_t)result;
+	return finish(v, error ? error : checked[number](v, arg[0], arg[1], arg[2]));
+}
+
+/* Calls with nothing to check are entries of their own: the null call's whole path is the gauge. */
+static enum exit_action call_null(struct vcpu *v)
+{
+	v->virt->gpr[VIRT_RAX] = 0;
 	return EXIT_RESUME;
 }
+
+static enum exit_action call_event_take(struct vcpu *v)
+{
+	v->virt->gpr[VIRT_RAX] = __atomic_exchange_n(&v->guest->event_pending, 0, __ATOMIC_ACQ_REL);
+	return EXIT_RESUME;
+}
+
+static const exit_fn entry[AERO_HC_COUNT] = {
+	[AERO_HC_NULL] = call_null,
+	[AERO_HC_CONSOLE_WRITE] = call_checked,
+	[AERO_HC_CONSOLE_READ] = call_checked,
+	[AERO_HC_BLOCK_INFO] = call_checked,
+	[AERO_HC_BLOCK_IO] = call_checked,
+	[AERO_HC_EVENT_SETUP] = call_checked,
+	[AERO_HC_EVENT_TAKE] = call_event_take,
+	[AERO_HC_BALLOON_SETUP] = call_checked,
+	[AERO_HC_BALLOON_INFLATE] = call_checked,
+	[AERO_HC_BALLOON_DEFLATE] = call_checked,
+	[AERO_HC_BALLOON_REPORT] = call_checked,
+	[AERO_HC_STATS_REPORT] = call_checked,
+	[AERO_HC_PRESSURE] = call_checked,
+	[AERO_HC_SHUTDOWN] = call_checked,
+	[AERO_HC_DEBUG] = call_checked,
+};
+_Static_assert(AERO_HC_COUNT <= ARRAY_COUNT(((struct guest *)0)->hypercalls), "a counter a call");
 
 enum exit_action hypercall_exit(struct vcpu *v)
 {
-	struct virt_vcpu *cpu = v->virt;
-	uint64_t number = cpu->gpr[VIRT_RAX];
+	uint64_t number = v->virt->gpr[VIRT_RAX];
 
-	if (UNLIKELY(number >= AERO_HC_COUNT) || !table[number].plain)
-		return hypercall_checked(v, number);
+	if (UNLIKELY(number >= AERO_HC_COUNT))
+		return finish(v, -AERO_ENOSYS);
 	v->guest->hypercalls[number]++;
-	int64_t result = table[number].fn(v, cpu->gpr[VIRT_RDI], cpu->gpr[VIRT_RSI],
-		cpu->gpr[VIRT_RDX]);
-
-	if (UNLIKELY(result < 0))
-		return hypercall_failed(v, result);
-	cpu->gpr[VIRT_RAX] = (uint64_t)result;
-	return EXIT_RESUME;
+	return entry[number](v);
 }
