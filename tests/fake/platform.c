@@ -1,0 +1,166 @@
+#include "tests/fake/platform.h"
+
+#include <setjmp.h>
+#include <stdlib.h>
+#include <string.h>
+
+uint64_t platform_tsc_khz = 100000;
+uint64_t fake_tsc = 1, fake_tsc_step;
+
+uint64_t platform_tsc(void)
+{
+	fake_tsc += fake_tsc_step;
+	return fake_tsc;
+}
+
+uint64_t platform_ns(void)
+{
+	return fake_tsc * 10;
+}
+
+/* ---- serial port ----------------------------------------------------------------------------- */
+
+char fake_serial_out[FAKE_SERIAL_BYTES];
+size_t fake_serial_out_bytes;
+uint32_t fake_serial_room = UINT32_MAX;
+static char serial_in[FAKE_SERIAL_BYTES];
+static size_t serial_in_head, serial_in_tail;
+
+void fake_serial_type(const char *text)
+{
+	for (; *text && serial_in_head < FAKE_SERIAL_BYTES; text++)
+		serial_in[serial_in_head++] = *text;
+}
+
+void fake_serial_clear(void)
+{
+	serial_in_head = serial_in_tail = fake_serial_out_bytes = 0;
+	fake_serial_out[0] = 0;
+	fake_serial_room = UINT32_MAX;
+}
+
+int platform_getc(void)
+{
+	return serial_in_tail == serial_in_head ? -1 : (unsigned char)serial_in[serial_in_tail++];
+}
+
+void platform_putc(char c)
+{
+	if (fake_serial_out_bytes + 1 >= FAKE_SERIAL_BYTES)
+		return;
+	fake_serial_out[fake_serial_out_bytes++] = c;
+	fake_serial_out[fake_serial_out_bytes] = 0;
+}
+
+bool platform_try_putc(char c)
+{
+	if (fake_serial_room == 0)
+		return false;
+	if (fake_serial_room != UINT32_MAX)
+		fake_serial_room--;
+	platform_putc(c);
+	return true;
+}
+
+/* ---- idle and the end ------------------------------------------------------------------------ */
+
+uint32_t fake_idle_count;
+int fake_shutdown_code = -1;
+void *fake_shutdown_return;
+
+void platform_idle(uint64_t until_tsc)
+{
+	uint64_t latest = fake_tsc + platform_tsc_khz;
+
+	fake_idle_count++;
+	if (until_tsc > fake_tsc)
+		fake_tsc = MIN(until_tsc, latest);
+}
+
+static _Noreturn void ended(int code)
+{
+	fake_shutdown_code = code;
+	if (fake_shutdown_return)
+		longjmp(*(jmp_buf *)fake_shutdown_return, 1);
+	abort();
+}
+
+_Noreturn void platform_shutdown(int code)
+{
+	ended(code);
+}
+
+_Noreturn void platform_reboot(void)
+{
+	ended(1000);
+}
+
+void platform_info(struct platform_info *out)
+{
+	*out = (struct platform_info){
+		.cpu = "fake", .cpu_count = 1, .ram_bytes = MIB(128), .emulator = "host"
+	};
+}
+
+/* ---- disks ----------------------------------------------------------------------------------- */
+
+static struct platform_disk disks[PLATFORM_DISK_MAX];
+static uint8_t *disk_data[PLATFORM_DISK_MAX];
+status_t fake_disk_error;
+uint64_t fake_disk_read_count, fake_disk_write_count, fake_disk_flush_count;
+
+void fake_disk(uint32_t index, uint64_t sectors)
+{
+	free(disk_data[index]);
+	disk_data[index] = sectors ? calloc(sectors, 512) : NULL;
+	disks[index] = (struct platform_disk){
+		.present = sectors != 0, .sector_count = sectors, .model = "fake disk"
+	};
+	fake_disk_error = OK;
+	fake_disk_read_count = fake_disk_write_count = fake_disk_flush_count = 0;
+}
+
+uint8_t *fake_disk_data(uint32_t index)
+{
+	return disk_data[index];
+}
+
+const struct platform_disk *platform_disk(uint32_t index)
+{
+	return index < PLATFORM_DISK_MAX ? &disks[index] : NULL;
+}
+
+static status_t check(uint32_t index, uint64_t sector, uint32_t sectors)
+{
+	if (index >= PLATFORM_DISK_MAX || !disks[index].present)
+		return ERR_NOENT;
+	if (sectors == 0 || sectors > 256 || sector + sectors > disks[index].sector_count)
+		return ERR_RANGE;
+	return fake_disk_error;
+}
+
+status_t platform_disk_read(uint32_t index, uint64_t sector, uint32_t sectors, void *buf)
+{
+	status_t s = check(index, sector, sectors);
+
+	fake_disk_read_count++;
+	if (s == OK)
+		memcpy(buf, disk_data[index] + sector * 512, (size_t)sectors * 512);
+	return s;
+}
+
+status_t platform_disk_write(uint32_t index, uint64_t sector, uint32_t sectors, const void *buf)
+{
+	status_t s = check(index, sector, sectors);
+
+	fake_disk_write_count++;
+	if (s == OK)
+		memcpy(disk_data[index] + sector * 512, buf, (size_t)sectors * 512);
+	return s;
+}
+
+status_t platform_disk_flush(uint32_t index)
+{
+	fake_disk_flush_count++;
+	return index < PLATFORM_DISK_MAX && disks[index].present ? fake_disk_error : ERR_NOENT;
+}

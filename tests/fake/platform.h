@@ -1,0 +1,25 @@
+/* The hosted machine: a clock that tests move, a serial port of two buffers, disks in memory. */
+#pragma once
+
+#include "vmm/platform.h"
+
+extern uint64_t fake_tsc;      /* 100 MHz: 10 ns a tick */
+extern uint64_t fake_tsc_step; /* added at each platform_tsc() */
+
+#define FAKE_SERIAL_BYTES 65536u
+extern char fake_serial_out[FAKE_SERIAL_BYTES]; /* NUL-terminated; newest dropped when full */
+extern size_t fake_serial_out_bytes;
+void fake_serial_type(const char *text); /* bytes that platform_getc() will give */
+void fake_serial_clear(void);
+extern uint32_t fake_serial_room; /* platform_try_putc() refuses after so many; UINT32_MAX: never */
+
+extern uint32_t fake_idle_count;
+
+/* A disk of `sectors` zeroed sectors; the one before it at that index is dropped. 0: none. */
+void fake_disk(uint32_t index, uint64_t sectors);
+uint8_t *fake_disk_data(uint32_t index);
+extern status_t fake_disk_error;       /* what each request returns if not OK */
+extern uint64_t fake_disk_read_count, fake_disk_write_count, fake_disk_flush_count;
+
+extern int fake_shutdown_code; /* of platform_shutdown(), which then jumps to fake_shutdown_return */
+extern void *fake_shutdown_return; /* jmp_buf *; NULL: abort */
