@@ -194,6 +194,20 @@ static inline status_t may_have(const struct frame_account *a, uint64_t pages, u
 	return frame_pool.used + pages + keep <= frame_pool.limit ? OK : ERR_NOMEM;
 }
 
+/*
+ * Tables and the hypervisor's frames go side by side, into a 2 MiB block of their own while there is
+ * one: else each would spoil a block that a guest's pages are about to fill.
+ */
+static mfn_t fixed_want(uint32_t order)
+{
+	uint64_t at = ALIGN_UP(frame_pool.fixed_next, 1ull << order);
+
+	if (at < frame_table.count && at & (PAGES_2M - 1) &&
+		frame_state_is_free(frame_at((uint32_t)at)->state))
+		return mfn_at((uint32_t)at);
+	return frame_block_hint();
+}
+
 static void commit_state(uint32_t index, uint32_t order, enum frame_state to, uint16_t owner,
 	gfn_t gfn)
 {
@@ -222,6 +236,9 @@ status_t frame_alloc(struct frame_account *a, enum frame_state to, uint32_t orde
 	HV_BUG_ON(order >= BUDDY_ORDERS || (!a && to != FRAME_HV));
 	spin_lock(&pool->lock);
 	status_t s = may_have(a, pages, flags, &beyond);
+
+	if (to != FRAME_PRIVATE && mfn_is_none(want) && order < ORDER_2M)
+		want = fixed_want(order);
 	uint32_t index = LIKELY(s == OK) ? take(order, want, zeroed) : BUDDY_NONE;
 
 	if (UNLIKELY(index == BUDDY_NONE)) {
@@ -237,6 +254,8 @@ status_t frame_alloc(struct frame_account *a, enum frame_state to, uint32_t orde
 		if (a->used_pages > a->peak_pages)
 			a->peak_pages = a->used_pages;
 	}
+	if (to != FRAME_PRIVATE)
+		pool->fixed_next = index + (uint32_t)pages;
 	commit_state(index, order, to, a ? a->owner : FRAME_OWNER_NONE, gfn);
 	spin_unlock(&pool->lock);
 	*out = mfn_at(index);

@@ -111,9 +111,10 @@ enum frame_alloc_flags {
 /*
  * Allocates 2^order frames in state `to` (HV with account NULL; TABLE, PRIVATE, ZPOOL with one) and
  * charges the account. PRIVATE blocks get gfn, gfn+1, ... `want`: preferred first mfn (so that
- * neighbours in a guest become neighbours in the host and join to 2 MiB), or MFN_NONE.
- * PRIVATE and ZEROED: FREE frames first, else DIRTY ones are scrubbed here. Others: DIRTY first, and
- * the content is whatever it was: the caller writes all of it.
+ * neighbours in a guest become neighbours in the host and join to 2 MiB), or MFN_NONE: the smallest
+ * block that fits, for PRIVATE; beside others of their sort for the rest.
+ * PRIVATE and ZEROED: FREE frames before DIRTY ones, which are scrubbed here. Others: the content is
+ * whatever it was, and the caller writes all of it.
  * Fails: ERR_NOMEM (nothing of that order, or the pool is full or promised to others),
  * ERR_LIMIT (the account's max). HV frames never come out of what the pool still owes.
  */

@@ -105,14 +105,14 @@ mfn_t frame_block_hint(void)
 {
 	const struct buddy *b = &frame_pool.buddy;
 
-	/* A dirty block only if a page would have to be scrubbed anyway. */
-	enum buddy_kind kind = b->mask[BUDDY_CLEAN] ? BUDDY_CLEAN : BUDDY_DIRTY;
+	for (uint32_t kind = BUDDY_KINDS; kind-- > 0;) { /* clean before dirty */
+		uint32_t fits = b->mask[kind] & (~0u << ORDER_2M);
 
-	for (uint32_t order = ORDER_2M; order < BUDDY_ORDERS; order++) {
-		uint32_t head = __atomic_load_n(&b->head[kind][order], __ATOMIC_RELAXED);
+		if (fits) {
+			uint32_t head = b->head[kind][__builtin_ctz(fits)];
 
-		if (head != BUDDY_NONE)
-			return MFN(frame_table.base + head);
+			return head == BUDDY_NONE ? MFN_NONE : MFN(frame_table.base + head);
+		}
 	}
 	return MFN_NONE;
 }

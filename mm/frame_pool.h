@@ -14,6 +14,7 @@ struct frame_pool {
 	int64_t headroom;
 	uint64_t min_total; /* of all open accounts */
 	uint64_t scrubbed, scrubbed_idle;
+	uint32_t fixed_next; /* where the next frame goes that never joins: see frame.c */
 	/* set once at boot */
 	uint64_t limit;
 	uint64_t emergency;

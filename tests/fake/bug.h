@@ -11,7 +11,7 @@ extern char fake_bug_message[256];
 #define FAKE_BUG_REACHED(statement)                                                                \
 	({                                                                                         \
 		jmp_buf here_;                                                                     \
-		bool reached_ = true;                                                              \
+		volatile bool reached_ = true;                                                            \
 		fake_bug_return = &here_;                                                          \
 		if (!setjmp(here_)) {                                                              \
 			statement;                                                                 \
