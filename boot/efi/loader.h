@@ -41,7 +41,7 @@ void *file_read(struct loader *l, const char *name, enum handoff_mem_type type,
 
 /* place.c: memory, the hypervisor's segments and its first page tables. */
 void *place_pages(struct loader *l, uint64_t bytes, enum handoff_mem_type type, const char *what);
-void place_segments(struct loader *l, const void *file);
+void place_segments(struct loader *l, void *file);
 void place_tables(struct loader *l, uint64_t top);
 
 /* machine.c: what only boot services know. */

@@ -11,7 +11,7 @@ void *place_pages(struct loader *l, uint64_t bytes, enum handoff_mem_type type, 
 	if (EFI_ERROR(BS->AllocatePages(AllocateAnyPages, EfiLoaderData, size / PAGE_BYTES, &base)))
 		out_fatal("too little memory: %a needs %ld KiB in one piece; give the machine more "
 			  "memory (boot/run --memory)", what, size / 1024);
-	SetMem((void *)base, size, 0);
+	BS->SetMem((void *)base, size, 0);
 	l->placed[l->placed_count++] =
 		(struct handoff_mem){ .base = base, .bytes = size, .type = (uint32_t)type };
 	return (void *)base;
@@ -41,7 +41,7 @@ static void check_segments(const struct elf_image *e)
 	}
 }
 
-void place_segments(struct loader *l, const void *file)
+void place_segments(struct loader *l, void *file)
 {
 	_Static_assert(ELF_SEGMENT_MAX <= HANDOFF_SEGMENT_MAX, "each segment is handed over");
 	check_segments(&l->elf);
@@ -50,7 +50,7 @@ void place_segments(struct loader *l, const void *file)
 		uint64_t bytes = ALIGN_UP(s->mem_bytes, PAGE_BYTES);
 		void *at = place_pages(l, bytes, HANDOFF_MEM_HV_IMAGE, "aerostat.elf");
 
-		CopyMem(at, (const uint8_t *)file + s->file_offset, s->file_bytes);
+		BS->CopyMem(at, (uint8_t *)file + s->file_offset, s->file_bytes);
 		l->h->segments[i] = (struct handoff_segment){
 			.va = s->va, .pa = (uintptr_t)at, .bytes = bytes, .flags = s->flags };
 		l->image_bytes += bytes;

@@ -58,6 +58,14 @@ def test_config_with_a_kernel_that_is_no_file_name(tmp_path):
     assert "node second" in line and "kernel" in line
 
 
+def test_too_little_memory(tmp_path):
+    big = tmp_path / "big.elf"
+    with open(big, "wb") as f:
+        f.truncate(100 << 20)
+    line = failing_boot("--memory", "64M", "--esp-file", f"guest.elf={big}")
+    assert "too little memory: guest.elf needs 102400 KiB" in line and "--memory" in line
+
+
 def test_config_that_the_hypervisor_refuses(tmp_path):
     config = tmp_path / "bad.dts"
     config.write_text('/dts-v1/; / { compatible = "aerostat,config-1"; pool = "120M"; guests { '
