@@ -38,7 +38,8 @@ deps:
 HV_C := $(wildcard vmm/*.c vmm/base/*.c mm/*.c balloon/*.c arch/x86/*.c arch/x86/vmx/*.c)
 HV_S := $(wildcard arch/x86/*.S arch/x86/vmx/*.S)
 HV_O := $(HV_C:%.c=$(B)/hv/%.o) $(HV_S:%.S=$(B)/hv/%.o)
-HV_CFLAGS := $(COMMON) $(FREESTANDING) -O2 -mgeneral-regs-only -mcmodel=kernel
+HV_CFLAGS := $(COMMON) $(FREESTANDING) -O2 -mgeneral-regs-only -mcmodel=kernel \
+	-mpreferred-stack-boundary=3
 HV_LIBS := -lfdt
 
 $(B)/hv/%.o: %.c

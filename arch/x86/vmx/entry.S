@@ -1,12 +1,12 @@
 /*
- * Into a guest and back. The C side (vmx_run.c) calls these with RDI = struct x86_vcpu and says that
+ * Into a guest and back. The C side (vmx_run.c) calls these with RBX = struct x86_vcpu and says that
  * all registers but RSP are lost, so nothing of the hypervisor's is saved here but RSP.
  *
  * HOST_RSP in the VMCS is the vCPU itself: at the exit RSP points to gpr[], and each register is
  * stored with one instruction. Nothing may be pushed until RSP is the stack's again: interrupts are
  * off, and NMI and machine check have stacks of their own (IST).
  *
- * Returns EAX = the exit reason, or VMX_FAIL_*. RDI is as it was after an exit, and lost after VMfail.
+ * Returns EAX = the exit reason, or VMX_FAIL_*. RBX is as it was after an exit, lost after VMfail.
  */
 #include "arch/x86/vmx/offsets.h"
 
@@ -15,22 +15,22 @@
 	.type \name, @function
 	.balign 16
 \name:
-	mov	%rsp, VMX_OFF_HOST_RSP(%rdi)
-	mov	0x00(%rdi), %rax
-	mov	0x08(%rdi), %rcx
-	mov	0x10(%rdi), %rdx
-	mov	0x18(%rdi), %rbx
-	mov	0x28(%rdi), %rbp
-	mov	0x30(%rdi), %rsi
-	mov	0x40(%rdi), %r8
-	mov	0x48(%rdi), %r9
-	mov	0x50(%rdi), %r10
-	mov	0x58(%rdi), %r11
-	mov	0x60(%rdi), %r12
-	mov	0x68(%rdi), %r13
-	mov	0x70(%rdi), %r14
-	mov	0x78(%rdi), %r15
-	mov	0x38(%rdi), %rdi
+	mov	%rsp, VMX_OFF_HOST_RSP(%rbx)
+	mov	0x00(%rbx), %rax
+	mov	0x08(%rbx), %rcx
+	mov	0x10(%rbx), %rdx
+	mov	0x28(%rbx), %rbp
+	mov	0x30(%rbx), %rsi
+	mov	0x38(%rbx), %rdi
+	mov	0x40(%rbx), %r8
+	mov	0x48(%rbx), %r9
+	mov	0x50(%rbx), %r10
+	mov	0x58(%rbx), %r11
+	mov	0x60(%rbx), %r12
+	mov	0x68(%rbx), %r13
+	mov	0x70(%rbx), %r14
+	mov	0x78(%rbx), %r15
+	mov	0x18(%rbx), %rbx
 	\instruction
 	/* Still here: VMfail. ZF: valid, CF: invalid. */
 	mov	$VMX_FAIL_VALID, %eax
@@ -63,8 +63,8 @@ vmx_entry_exit:
 	mov	%r13, 0x68(%rsp)
 	mov	%r14, 0x70(%rsp)
 	mov	%r15, 0x78(%rsp)
-	mov	%rsp, %rdi
-	mov	VMX_OFF_HOST_RSP(%rdi), %rsp
+	mov	%rsp, %rbx
+	mov	VMX_OFF_HOST_RSP(%rbx), %rsp
 	mov	$0x4402, %eax		/* VMCS_EXIT_REASON */
 	vmread	%rax, %rax
 	ret

@@ -9,12 +9,12 @@ _Static_assert(offsetof(struct x86_vcpu, virt.gpr) == VMX_OFF_GPR, "entry.S");
 _Static_assert(offsetof(struct x86_vcpu, host_rsp) == VMX_OFF_HOST_RSP, "entry.S");
 _Static_assert(offsetof(struct vmx_vcpu, x) == 0, "entry.S");
 
-/* entry.S keeps RSP and (but for VMfail) RDI, nothing else: the compiler saves what it still needs. */
+/* entry.S keeps RSP and (but for VMfail) RBX, nothing else: the compiler saves what it still needs. */
 #define ENTER(symbol, v, reason)                                                                   \
 	__asm__ volatile("call " #symbol                                                           \
-			 : "=a"(reason), "+D"(v)                                                   \
+			 : "=a"(reason), "+b"(v)                                                   \
 			 :                                                                         \
-			 : "rbx", "rcx", "rdx", "rsi", "rbp", "r8", "r9", "r10", "r11", "r12",     \
+			 : "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r10", "r11", "r12",     \
 			 "r13", "r14", "r15", "memory", "cc")
 
 uint32_t vmx_launch(struct x86_vcpu *v)
@@ -61,9 +61,7 @@ enum x86_exit_kind vmx_understand(struct x86_vcpu *v, uint32_t reason)
 static inline __attribute__((always_inline)) enum x86_exit_kind enter(struct x86_vcpu **vp)
 {
 	uint32_t reason;
-	struct x86_vcpu *v = *vp;
-	ENTER(vmx_entry_resume, v, reason);
-	*vp = v;
+	ENTER(vmx_entry_resume, *vp, reason);
 	return understand(vp, reason);
 }
 
