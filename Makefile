@@ -39,7 +39,7 @@ HV_C := $(wildcard vmm/*.c vmm/base/*.c mm/*.c balloon/*.c arch/x86/*.c arch/x86
 HV_S := $(wildcard arch/x86/*.S arch/x86/vmx/*.S)
 HV_O := $(HV_C:%.c=$(B)/hv/%.o) $(HV_S:%.S=$(B)/hv/%.o)
 HV_CFLAGS := $(COMMON) $(FREESTANDING) -O2 -mgeneral-regs-only -mcmodel=kernel \
-	-mpreferred-stack-boundary=3
+	$(if $(findstring clang,$(CC)),-mstack-alignment=8,-mpreferred-stack-boundary=3)
 HV_LIBS := -lfdt
 
 $(B)/hv/%.o: %.c
