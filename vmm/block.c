@@ -143,12 +143,12 @@ static status_t transfer_page(struct guest *g, bool write, uint64_t sector, uint
 	return s == OK ? OK : ERR_IO;
 }
 
-static int64_t transfer_error(struct guest *g, status_t s, bool *again)
+static int64_t transfer_error(struct guest *g, status_t s, uint64_t gpa, gpa_t *wait)
 {
 	switch (s) {
 	case ERR_NOMEM:
 	case ERR_LIMIT:
-		*again = true;
+		*wait = GPA(gpa);
 		return -AERO_ENOMEM;
 	case ERR_BUSY: /* a page the hypervisor has pinned: the balloon's channel */
 		return -AERO_EBUSY;
@@ -161,7 +161,7 @@ static int64_t transfer_error(struct guest *g, status_t s, bool *again)
 	}
 }
 
-static int64_t transfer(struct guest *g, const struct aero_block_req *r, bool *again)
+static int64_t transfer(struct guest *g, const struct aero_block_req *r, gpa_t *wait)
 {
 	bool write = r->op == AERO_BLOCK_WRITE;
 	uint64_t gpa = r->gpa, sector = r->sector;
@@ -173,7 +173,7 @@ static int64_t transfer(struct guest *g, const struct aero_block_req *r, bool *a
 		status_t s = transfer_page(g, write, sector, n, gpa);
 
 		if (s != OK)
-			return transfer_error(g, s, again);
+			return transfer_error(g, s, gpa, wait);
 		gpa += (uint64_t)n * AERO_SECTOR_BYTES;
 		sector += n;
 		left -= n;
@@ -181,9 +181,9 @@ static int64_t transfer(struct guest *g, const struct aero_block_req *r, bool *a
 	return 0;
 }
 
-int64_t block_request(struct guest *g, const struct aero_block_req *r, bool *again)
+int64_t block_request(struct guest *g, const struct aero_block_req *r, gpa_t *wait)
 {
-	*again = false;
+	*wait = GPA(BLOCK_NO_WAIT);
 	if (g->disk.sector_count == 0)
 		return -AERO_ENOENT;
 	int64_t result = hc_check_block(r, g->disk.sector_count, g->p2m.gfn_count * PAGE_BYTES);
@@ -192,7 +192,7 @@ int64_t block_request(struct guest *g, const struct aero_block_req *r, bool *aga
 		return result;
 	if (r->op == AERO_BLOCK_FLUSH)
 		return platform_disk_flush(g->disk.disk) == OK ? 0 : -AERO_EIO;
-	result = transfer(g, r, again);
+	result = transfer(g, r, wait);
 	if (result == 0 && r->op == AERO_BLOCK_READ) {
 		g->disk.reads++;
 		g->disk.read_sectors += r->sectors;

@@ -21,7 +21,9 @@ status_t block_open(const struct config_guest *guest, struct block_region *out,
 	char error[CONFIG_ERROR_BYTES]) MUST_CHECK;
 
 /*
- * One request: 0 or -AERO_E*, as it goes to the guest; *again is set if a page of its buffer cannot
- * be given now (nothing is promised of the buffer then; the request may be made again).
+ * One request: 0 or -AERO_E*, as it goes to the guest. *wait is the address of a page of its buffer
+ * that cannot be given now, else BLOCK_NO_WAIT (nothing is promised of the buffer then; the request
+ * may be made again).
  */
-int64_t block_request(struct guest *g, const struct aero_block_req *r, bool *again);
+#define BLOCK_NO_WAIT UINT64_MAX
+int64_t block_request(struct guest *g, const struct aero_block_req *r, gpa_t *wait);

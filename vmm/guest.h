@@ -38,15 +38,20 @@ struct vcpu {
 	enum vcpu_state state;  /* scheduler's lock */
 	bool halted;            /* in HLT: kept over a pause */
 	uint64_t cpu_tsc;       /* time it ran */
-	/* waiting for memory (docs/adr/0003-waiting-for-memory.md); owner CPU only */
+	/* waiting for memory (vmm/memwait.h); owner CPU only */
 	uint64_t wait_since_ns; /* in one wait since; 0: not waiting. Survives the retries */
-	uint64_t wait_gpa;      /* what it touched, VCPU_WAIT_NO_PAGE for a hypercall that waits */
+	gpa_t wait_gpa;         /* the page it wants, and how */
 	uint32_t wait_access;
+	bool wait_kernel;         /* its kernel does, not a process in it */
 	uint64_t wait_free_pages; /* free in the pool at the last try, or fewer since */
 	uint64_t wait_retry_tsc;  /* tried again by then even if nothing seems to have changed */
+	uint64_t wait_enter_tsc;  /* not entered for an interrupt before this */
 	uint64_t wait_ns_total, wait_count;
+	/* what a hypercall that must wait could not get at; owner CPU only */
+	gpa_t call_gpa;
+	uint64_t call_bytes;
+	uint32_t call_access;
 };
-#define VCPU_WAIT_NO_PAGE UINT64_MAX
 
 /* What a guest may make the hypervisor log: GUEST_LOG_LINES a second, the rest is counted. */
 #define GUEST_LOG_LINES 10u

@@ -15,10 +15,15 @@
 
 typedef int64_t (*hc_fn)(struct vcpu *v, uint64_t a, uint64_t b, uint64_t c);
 
-/* The error of a copy for the guest. The range was checked, so ERR_RANGE means a hole in it. */
-static int64_t copy_error(status_t s)
+/* A copy failed. The range was checked, so it is memory that is short, but for a hole in it. */
+static int64_t copy_error(struct vcpu *v, status_t s, uint64_t gpa, uint64_t bytes, uint32_t access)
 {
-	return s == ERR_NOMEM ? HC_AGAIN : -AERO_EFAULT;
+	if (s != ERR_NOMEM && s != ERR_LIMIT)
+		return -AERO_EFAULT;
+	v->call_gpa = GPA(gpa);
+	v->call_bytes = bytes;
+	v->call_access = access;
+	return HC_AGAIN;
 }
 
 static int64_t hc_console_write(struct vcpu *v, uint64_t gpa, uint64_t bytes, uint64_t c)
@@ -33,7 +38,7 @@ static int64_t hc_console_write(struct vcpu *v, uint64_t gpa, uint64_t bytes, ui
 		status_t s = p2m_copy_from(&g->p2m, GPA(gpa + done), chunk, n);
 
 		if (s != OK)
-			return done ? (int64_t)done : copy_error(s);
+			return done ? (int64_t)done : copy_error(v, s, gpa, n, P2M_READ);
 		spin_lock(&g->lock);
 		gconsole_put(&g->console, chunk, n);
 		spin_unlock(&g->lock);
@@ -56,7 +61,7 @@ static int64_t hc_console_read(struct vcpu *v, uint64_t gpa, uint64_t bytes, uin
 	if (s != OK)
 		g->console.in_tail = tail; /* not delivered: still there for the next try */
 	spin_unlock(&g->lock);
-	return s == OK ? (int64_t)n : copy_error(s);
+	return s == OK ? (int64_t)n : copy_error(v, s, gpa, n, P2M_WRITE);
 }
 
 static int64_t hc_block_info(struct vcpu *v, uint64_t gpa, uint64_t b, uint64_t c)
@@ -69,7 +74,7 @@ static int64_t hc_block_info(struct vcpu *v, uint64_t gpa, uint64_t b, uint64_t 
 	status_t s = p2m_copy_to(&v->guest->p2m, GPA(gpa), &info, sizeof(info));
 
 	(void)b, (void)c;
-	return s == OK ? 0 : copy_error(s);
+	return s == OK ? 0 : copy_error(v, s, gpa, sizeof(info), P2M_WRITE);
 }
 
 static int64_t hc_block_io(struct vcpu *v, uint64_t gpa, uint64_t count, uint64_t c)
@@ -78,19 +83,19 @@ static int64_t hc_block_io(struct vcpu *v, uint64_t gpa, uint64_t count, uint64_
 	struct aero_block_req req[64];
 	uint64_t bytes = count * sizeof(req[0]), sectors = 0, tried = 0;
 	status_t s = p2m_copy_from(&g->p2m, GPA(gpa), req, bytes);
-	bool again = false;
+	gpa_t again = GPA(BLOCK_NO_WAIT);
 
 	(void)c;
 	if (s != OK)
-		return copy_error(s);
+		return copy_error(v, s, gpa, bytes, P2M_READ);
 	for (; tried < count && sectors < BLOCK_CALL_SECTORS; tried++) {
 		req[tried].status = (int16_t)block_request(g, &req[tried], &again);
-		if (again)
+		if (again.v != BLOCK_NO_WAIT)
 			break;
 		sectors += MIN(req[tried].sectors, HC_BLOCK_SECTORS_MAX);
 	}
-	if (again && tried == 0)
-		return HC_AGAIN;
+	if (again.v != BLOCK_NO_WAIT && tried == 0)
+		return copy_error(v, ERR_NOMEM, again.v, 1, P2M_WRITE);
 	s = p2m_copy_to(&g->p2m, GPA(gpa), req, tried * sizeof(req[0]));
 	return s == OK ? (int64_t)tried : -AERO_EFAULT;
 }
@@ -124,7 +129,7 @@ static int64_t balloon_ranges(struct vcpu *v, bool inflate, uint64_t gpa, uint64
 	status_t s = p2m_copy_from(&g->p2m, GPA(gpa), g->ranges, bytes);
 
 	if (s != OK)
-		return copy_error(s);
+		return copy_error(v, s, gpa, bytes, P2M_READ);
 	int64_t tried = balloon_hc_ranges(&g->balloon, inflate, g->ranges, (uint32_t)count, flags,
 		platform_ns());
 
@@ -239,7 +244,7 @@ static enum exit_action finish(struct vcpu *v, int64_t result)
 	if (result == HC_GONE)
 		return EXIT_YIELD;
 	if (result == HC_AGAIN)
-		return memwait_hypercall(v);
+		return memwait_hypercall(v, v->call_gpa, v->call_bytes, v->call_access);
 	v->guest->hypercall_errors += result < 0;
 	v->virt->gpr[VIRT_RAX] = (uint64_t)result;
 	return EXIT_RESUME;

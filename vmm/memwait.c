@@ -1,47 +1,97 @@
 #include "vmm/memwait.h"
 
 #include "vmm/overcommit.h"
+#include "vmm/platform.h"
 #include "vmm/sched.h"
 
-/*
- * Grace is for a guest's kernel only, while its balloon has been told to grow and has not yet: with
- * these pages its reclaim path can finish and pay back far more. A process in the guest never gets
- * one: its vCPU can take the balloon's interrupt where it waits.
- */
-static bool grace_allowed(struct vcpu *v)
+/* A waiter looks again after this time even if nothing changed that it can see (a max was raised). */
+#define RETRY_MS 5u
+/* And is entered for an interrupt no sooner than this, or one whose delivery waits too would spin. */
+#define ENTER_MS 1u
+
+static bool in_kernel(struct vcpu *v)
 {
-	struct guest *g = v->guest;
 	struct virt_state s;
 
-	if (balloon_actual_pages(&g->balloon) >= g->balloon.target_pages || !g->balloon.page)
-		return false;
-	if (g->grace_pages >=
-		memwait_grace_limit(hv_config.reserve_bytes / PAGE_BYTES, guest_count()))
-		return false;
 	virt_get_state(v->virt, &s);
 	return s.cpl == 0;
 }
 
-enum exit_action memwait_fault(struct vcpu *v, gpa_t gpa, uint32_t access)
+/*
+ * Grace is for a guest's kernel only, while its balloon has been told to grow and has not yet: with
+ * these pages its reclaim path can finish and pay back far more. A process in the guest never gets
+ * one: its vCPU can take the balloon's interrupt where it waits. The balloon's numbers are read
+ * without its lock: an old one costs a page or a millisecond.
+ */
+static bool grace_allowed(const struct vcpu *v)
+{
+	const struct guest *g = v->guest;
+
+	return v->wait_kernel && g->balloon.page &&
+		balloon_actual_pages(&g->balloon) < g->balloon.target_pages &&
+		g->grace_pages <
+			memwait_grace_limit(hv_config.reserve_bytes / PAGE_BYTES, guest_count());
+}
+
+static bool grace(struct vcpu *v)
 {
 	struct guest *g = v->guest;
 
-	overcommit_kick(g);
-	if (grace_allowed(v) && p2m_fault(&g->p2m, gpa, access | P2M_GRACE) == P2M_FAULT_MAPPED) {
-		g->grace_pages++;
-		g->grace_total++;
+	if (!grace_allowed(v) ||
+		p2m_fault(&g->p2m, v->wait_gpa, v->wait_access | P2M_GRACE) != P2M_FAULT_MAPPED)
+		return false;
+	g->grace_pages++;
+	g->grace_total++;
+	return true;
+}
+
+enum exit_action memwait_fault(struct vcpu *v, gpa_t gpa, uint32_t access)
+{
+	uint64_t now = platform_tsc();
+
+	v->wait_gpa = gpa;
+	v->wait_access = access;
+	v->wait_kernel = in_kernel(v);
+	overcommit_kick(v->guest);
+	if (grace(v))
 		return EXIT_RESUME;
+	v->wait_free_pages = frame_pool_free();
+	v->wait_retry_tsc = now + platform_ms_to_tsc(RETRY_MS);
+	v->wait_enter_tsc = now + platform_ms_to_tsc(ENTER_MS);
+	if (v->wait_since_ns == 0) {
+		v->wait_since_ns = platform_ns();
+		v->wait_count++;
 	}
-	sched_wait_memory(v, gpa.v, access);
+	sched_wait_memory(v);
 	return EXIT_YIELD;
 }
 
-enum exit_action memwait_hypercall(struct vcpu *v)
+enum exit_action memwait_hypercall(struct vcpu *v, gpa_t gpa, uint64_t bytes, uint32_t access)
 {
+	uint64_t end = gpa.v + bytes;
+
 	virt_hypercall_again(v->virt);
-	overcommit_kick(v->guest);
-	sched_wait_memory(v, VCPU_WAIT_NO_PAGE, 0);
-	return EXIT_YIELD;
+	for (uint64_t at = gpa.v; at < end; at = ALIGN_DOWN(at, PAGE_BYTES) + PAGE_BYTES) {
+		if (p2m_fault(&v->guest->p2m, GPA(at), access) == P2M_FAULT_WAIT)
+			return memwait_fault(v, GPA(at), access);
+	}
+	return EXIT_RESUME;
+}
+
+bool memwait_poll(struct vcpu *v, uint64_t now_tsc)
+{
+	uint64_t free = frame_pool_free();
+	bool change = free > v->wait_free_pages || now_tsc >= v->wait_retry_tsc;
+
+	if (free < v->wait_free_pages)
+		v->wait_free_pages = free;
+	if (change) {
+		v->wait_free_pages = free;
+		v->wait_retry_tsc = now_tsc + platform_ms_to_tsc(RETRY_MS);
+		if (p2m_fault(&v->guest->p2m, v->wait_gpa, v->wait_access) != P2M_FAULT_WAIT)
+			return true;
+	}
+	return grace(v);
 }
 
 void memwait_repay(struct guest *g, uint64_t pages)

@@ -21,7 +21,12 @@ static inline uint32_t memwait_grace_limit(uint64_t emergency_pages, uint32_t gu
 
 /* p2m_fault() said WAIT. Grace, or the vCPU waits. */
 enum exit_action memwait_fault(struct vcpu *v, gpa_t gpa, uint32_t access);
-/* A hypercall's buffer cannot be populated now: it will run again once there is memory. */
-enum exit_action memwait_hypercall(struct vcpu *v);
+/*
+ * A hypercall could not get at [gpa, gpa + bytes), which lies in memory: it is put back to its start,
+ * and the vCPU waits for the first page that is not to be had.
+ */
+enum exit_action memwait_hypercall(struct vcpu *v, gpa_t gpa, uint64_t bytes, uint32_t access);
+/* One that waits: true if it has what it waited for. O(1); tries only if something has changed. */
+bool memwait_poll(struct vcpu *v, uint64_t now_tsc);
 /* The guest gave `pages` frames back: pays what it owes. */
 void memwait_repay(struct guest *g, uint64_t pages);

@@ -1,6 +1,6 @@
 #include "vmm/sched.h"
 
-#include "vmm/exit.h"
+#include "vmm/memwait.h"
 #include "vmm/overcommit.h"
 #include "vmm/platform.h"
 
@@ -15,8 +15,6 @@ static struct {
 
 uint64_t hv_entry_tsc, hv_first_guest_tsc;
 
-/* A waiter looks again after this time even if nothing changed that it can see (a max was raised). */
-#define WAIT_RETRY_MS 5u
 /* Frames scrubbed in one go while idle: about a tenth of a millisecond. */
 #define SCRUB_CHUNK 16u
 
@@ -84,20 +82,24 @@ void sched_wake(struct vcpu *v)
 	spin_unlock(&sched.lock);
 }
 
-void sched_wait_memory(struct vcpu *v, uint64_t gpa, uint32_t access)
+/* Waiters stand in the order in which their waits began, however often one was entered since. */
+static struct list *waiter_behind(const struct vcpu *v)
 {
-	v->wait_gpa = gpa;
-	v->wait_access = access;
-	v->wait_free_pages = frame_pool_free();
-	v->wait_retry_tsc = platform_tsc() + platform_ms_to_tsc(WAIT_RETRY_MS);
-	if (v->wait_since_ns == 0) {
-		v->wait_since_ns = platform_ns();
-		v->wait_count++;
-	}
+	struct list *at = sched.waiting.prev;
+
+	while (at != &sched.waiting &&
+		list_entry(at, struct vcpu, run_link)->wait_since_ns > v->wait_since_ns)
+		at = at->prev;
+	return at;
+}
+
+void sched_wait_memory(struct vcpu *v)
+{
 	spin_lock(&sched.lock);
 	if (v->state != VCPU_STOPPED) {
 		list_remove(&v->run_link);
-		enqueue(v, VCPU_WAIT_MEMORY, &sched.waiting);
+		v->state = VCPU_WAIT_MEMORY;
+		list_insert(waiter_behind(v), &v->run_link);
 	}
 	spin_unlock(&sched.lock);
 }
@@ -116,20 +118,10 @@ static void wait_over(struct vcpu *v)
  */
 static bool waiter_ready(struct vcpu *v, uint64_t now)
 {
-	uint64_t free = frame_pool_free();
-	bool try = free > v->wait_free_pages || now >= v->wait_retry_tsc;
-
-	if (free < v->wait_free_pages)
-		v->wait_free_pages = free;
-	if (try) {
-		v->wait_retry_tsc = now + platform_ms_to_tsc(WAIT_RETRY_MS);
-		v->wait_free_pages = free;
-		if (v->wait_gpa == VCPU_WAIT_NO_PAGE)
-			return true;
-		if (p2m_fault(&v->guest->p2m, GPA(v->wait_gpa), v->wait_access) != P2M_FAULT_WAIT)
-			return true;
-	}
-	return virt_has_work(v->virt, now) && virt_interruptible(v->virt);
+	if (memwait_poll(v, now))
+		return true;
+	return now >= v->wait_enter_tsc && virt_has_work(v->virt, now) &&
+		virt_interruptible(v->virt);
 }
 
 static void poll_waiting(uint64_t now)

@@ -13,11 +13,7 @@ void sched_init(void);
 void sched_add(struct vcpu *v);    /* VCPU_RUNNABLE from now on */
 void sched_remove(struct vcpu *v); /* VCPU_STOPPED */
 void sched_wake(struct vcpu *v);   /* HALTED -> RUNNABLE; nothing otherwise */
-/*
- * From its exit path: it waits for memory that cannot be given now. `gpa` and `access` say what for,
- * so that it can be tried again without entering the guest; VCPU_WAIT_NO_PAGE for a hypercall.
- */
-void sched_wait_memory(struct vcpu *v, uint64_t gpa, uint32_t access);
+void sched_wait_memory(struct vcpu *v); /* from its exit path, by vmm/memwait.c */
 bool sched_pass(void); /* one turn of the loop; false: nothing was to be done. For tests too */
 _Noreturn void sched_loop(void);
 
