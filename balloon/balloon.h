@@ -29,6 +29,9 @@ struct balloon {
 	uint64_t stats_ns;       /* hypervisor's clock when stats[] came in; 0: never */
 	uint64_t target_ns;      /* when target_pages last changed */
 	uint64_t reached_ns;     /* when actual first met it; 0: not yet */
+	/* After an urgent give-back the target stays at or below cap_pages until cap_ns, whoever sets
+	 * it: else the next policy step would take back what saved a process. */
+	uint64_t cap_pages, cap_ns;
 	/* counters */
 	uint64_t inflate_pages, inflate_2m, deflate_pages, deflate_urgent_pages, refused_ranges;
 	uint64_t report_count, backoff_count, stats_count, pressure_count;
@@ -43,13 +46,19 @@ static inline uint64_t balloon_actual_pages(const struct balloon *b)
 	return b->p2m->pages[P2M_BALLOONED];
 }
 
+#define BALLOON_CAP_NS 10000000000ull /* how long an urgent give-back binds */
+
 /*
- * The operator's or the policy's target. `target_pages` is clipped to what leaves the guest its
- * account's min... see balloon_set_operator(). Publishes it in the page and notifies if it moved.
+ * The target in force from now on, clipped so that the guest keeps its account's min, and to the cap
+ * of an urgent give-back. Publishes it in the page and notifies if it moved.
  */
 void balloon_set_target(struct balloon *b, uint64_t target_pages, uint64_t now_ns);
-/* mem-set: guest size in pages, 1 .. memory. */
-void balloon_set_operator(struct balloon *b, uint64_t size_pages, uint64_t now_ns);
+/*
+ * mem-set: the guest's size in pages. Recorded; the next step of the policy sets the target (it may
+ * set a higher one when the pool is short). Returns what was recorded: at least the account's min,
+ * at most memory.
+ */
+uint64_t balloon_set_operator(struct balloon *b, uint64_t size_pages);
 
 /* Asks for fresh statistics; they arrive as AERO_HC_STATS_REPORT. */
 void balloon_request_stats(struct balloon *b);
