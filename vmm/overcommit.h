@@ -1,10 +1,20 @@
 /*
  * Overcommit: gathers what balloon/policy.h needs of every guest, takes a step, applies the targets.
- * Runs from the scheduler's loop, between vCPUs.
+ * Runs from the scheduler's loop, between vCPUs. Owner: the boot CPU.
  */
 #pragma once
 
+#include "balloon/policy.h"
 #include "vmm/guest.h"
 
 void overcommit_poll(uint64_t now_ns);     /* each turn of the loop: looks at its period first */
 void overcommit_kick(struct guest *guest); /* a vCPU of it waits for memory: do not wait the period */
+void overcommit_nudge(void);               /* an operator's target changed: at the next turn */
+
+/* For the console: the level in force, and counters since boot. */
+struct overcommit_stats {
+	enum policy_level level;
+	uint64_t steps, kicks, level_changes;
+};
+void overcommit_stats(struct overcommit_stats *out);
+const char *overcommit_level_name(enum policy_level level); /* "high", "soft", "hard", "low" */

@@ -1,0 +1,162 @@
+#include "vmm/overcommit.h"
+
+#include "vmm/base/log.h"
+
+#define MS 1000000ull
+
+/* Periods by what is going on; a kick shortens the wait to KICK_NS, never to nothing. */
+#define CALM_NS        (100 * MS)
+#define SHORT_NS       (10 * MS)
+#define KICK_NS        (1 * MS)
+#define STATS_CALM_NS  (2000 * MS)
+#define STATS_SHORT_NS (100 * MS)
+#define STATS_FRESH_NS (5000 * MS)
+#define WANTED_HALF_NS (500 * MS)
+
+/* Owner: the boot CPU, from the scheduler's loop. */
+static struct {
+	uint64_t last_ns, due_ns, stats_ns;
+	bool kicked, nudged;
+	struct overcommit_stats stats;
+	struct guest *guest[GUEST_MAX];
+	struct policy_guest view[GUEST_MAX];
+	struct policy_target target[GUEST_MAX];
+	uint64_t scratch[2 * GUEST_MAX];
+} state;
+
+const char *overcommit_level_name(enum policy_level level)
+{
+	static const char *const name[] = { "high", "soft", "hard", "low" };
+
+	return (unsigned int)level < ARRAY_COUNT(name) ? name[level] : "unknown";
+}
+
+void overcommit_stats(struct overcommit_stats *out)
+{
+	*out = state.stats;
+}
+
+void overcommit_kick(struct guest *guest)
+{
+	(void)guest; /* gather() sees who waits */
+	state.kicked = true;
+	state.stats.kicks++;
+}
+
+void overcommit_nudge(void)
+{
+	state.nudged = true;
+}
+
+static bool waits(const struct guest *g)
+{
+	for (uint32_t i = 0; i < g->vcpu_count; i++)
+		if (g->vcpu[i].wait_since_ns)
+			return true;
+	return false;
+}
+
+/* What it asked for loses half its weight each WANTED_HALF_NS that it does not ask again. */
+static uint64_t wanted_now(const struct balloon *b, uint64_t now_ns)
+{
+	uint64_t halvings = (now_ns - MIN(b->pressure_ns, now_ns)) / WANTED_HALF_NS;
+
+	return halvings < 64 ? b->wanted_pages >> halvings : 0;
+}
+
+static void view_guest(const struct guest *g, uint64_t now_ns, struct policy_guest *out)
+{
+	const struct balloon *b = &g->balloon;
+	uint64_t available = b->stats[AERO_STAT_AVAILABLE];
+
+	*out = (struct policy_guest){
+		.memory_pages = g->p2m.gfn_count,
+		.min_pages = g->p2m.account.min_pages,
+		.max_pages = g->p2m.account.max_pages,
+		.shares = g->config.shares,
+		.operator_pages = b->operator_pages,
+		.used_pages = g->p2m.pages[P2M_RAM],
+		.balloon_pages = balloon_actual_pages(b),
+		.target_pages = b->target_pages,
+		.has_driver = b->page && g->state == GUEST_RUNNING,
+		.stats_fresh = b->stats_ns && now_ns - b->stats_ns < STATS_FRESH_NS &&
+			available != AERO_STAT_UNKNOWN,
+		.available_pages = available / PAGE_BYTES,
+		.backoff = b->state == AERO_BALLOON_BACKOFF,
+		.wanted_pages = wanted_now(b, now_ns),
+		.waiting = waits(g),
+	};
+}
+
+/* Tables are the guests' too, but no balloon gives them back: they shrink the pool instead. */
+static uint32_t gather(uint64_t now_ns, struct policy_pool *pool)
+{
+	struct frame_counts c;
+	uint64_t tables = 0;
+	uint32_t n = 0;
+
+	for (struct guest *g = guest_next(NULL); g && n < GUEST_MAX; g = guest_next(g)) {
+		if (g->state == GUEST_DYING)
+			continue;
+		view_guest(g, now_ns, &state.view[n]);
+		state.guest[n++] = g;
+		tables += g->p2m.table_count;
+	}
+	frame_counts(&c);
+	*pool = (struct policy_pool){
+		.pool_pages = c.pool_limit - MIN(tables, c.pool_limit),
+		.free_pages = c.pool_free,
+		.emergency_pages = c.emergency,
+		.level = state.stats.level,
+	};
+	return n;
+}
+
+static void ask_for_stats(uint32_t n, uint64_t now_ns, bool calm)
+{
+	if (now_ns - state.stats_ns < (calm ? STATS_CALM_NS : STATS_SHORT_NS))
+		return;
+	state.stats_ns = now_ns;
+	for (uint32_t i = 0; i < n; i++)
+		if (state.guest[i]->state == GUEST_RUNNING)
+			balloon_request_stats(&state.guest[i]->balloon);
+}
+
+static void step(uint64_t now_ns)
+{
+	struct policy_pool pool;
+	struct policy_plan plan = { .guest = state.target };
+	uint32_t n = gather(now_ns, &pool);
+	bool waiting = false;
+
+	policy_step(&pool, state.view, n, state.scratch, &plan);
+	for (uint32_t i = 0; i < n; i++) {
+		balloon_set_target(&state.guest[i]->balloon, state.target[i].balloon_target_pages,
+			now_ns);
+		waiting |= state.view[i].waiting;
+	}
+	if (plan.level != state.stats.level) {
+		state.stats.level_changes++;
+		log_info("memory: level %s, was %s; %lu of %lu pages free",
+			overcommit_level_name(plan.level), overcommit_level_name(state.stats.level),
+			pool.free_pages, pool.pool_pages);
+	}
+	state.stats.level = plan.level;
+	state.stats.steps++;
+	bool calm = plan.level == POLICY_HIGH && !waiting;
+	ask_for_stats(n, now_ns, calm);
+	state.last_ns = now_ns;
+	state.due_ns = now_ns + (calm ? CALM_NS : SHORT_NS);
+}
+
+void overcommit_poll(uint64_t now_ns)
+{
+	bool due = now_ns >= state.due_ns || state.nudged ||
+		(state.kicked && now_ns - state.last_ns >= KICK_NS);
+
+	if (LIKELY(!due))
+		return;
+	state.kicked = false;
+	state.nudged = false;
+	step(now_ns);
+}
