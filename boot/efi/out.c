@@ -152,7 +152,6 @@ static void end_emulator(void)
 
 _Noreturn void out_fatal(const char *fmt, ...)
 {
-	bool machine_is_ours = emulated();
 	va_list ap;
 
 	va_start(ap, fmt);
@@ -160,12 +159,15 @@ _Noreturn void out_fatal(const char *fmt, ...)
 	out_va(fmt, ap);
 	va_end(ap);
 	out("\n");
-	if (!firmware_gone)
-		BS->Stall(machine_is_ours ? 500000 : 10000000); /* us: long enough to be read */
-	if (machine_is_ours)
+	if (emulated()) {
+		if (!firmware_gone)
+			BS->Stall(300000);
 		end_emulator();
-	if (!firmware_gone)
+	}
+	if (!firmware_gone) {
+		BS->Stall(10000000); /* us: long enough to be read, before the firmware goes on */
 		BS->Exit(self, EFI_LOAD_ERROR, 0, NULL);
+	}
 	for (;;)
 		__asm__ volatile("cli; hlt");
 }
