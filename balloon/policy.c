@@ -156,11 +156,11 @@ static void relax(const struct policy_pool *pool, const struct policy_marks *m,
 		uint64_t low = operator_balloon(&guests[i]);
 		excess += guests[i].target_pages > low ? guests[i].target_pages - low : 0;
 	}
+	/* Released of each excess page, in 2^-20: pages are below 2^40, so nothing overflows. */
+	uint64_t ratio = excess > spare ? (spare << 20) / excess : 1ull << 20;
 	for (uint32_t i = 0; i < n; i++) {
 		uint64_t low = operator_balloon(&guests[i]), target = guests[i].target_pages;
-		uint64_t over = target > low ? target - low : 0, release = over;
-		if (excess > spare)
-			release = (uint64_t)((unsigned __int128)over * spare / excess);
+		uint64_t over = target > low ? target - low : 0, release = over * ratio >> 20;
 		if (over && !release && spare)
 			release = 1;
 		out[i].balloon_target_pages = over ? target - release : low;

@@ -33,17 +33,21 @@ def main():
     args.add_argument("--cpu-model", default="corei7_skylake_x")
     args = args.parse_args()
     figures = {}
-    with Machine(config=TOP / "tests/bench/bench.dts", emulator="bochs", cpu_model=args.cpu_model,
-                 memory="256M", name="bench") as m:
-        out = m.guest_shell("bench", "bench all", timeout=240)
+    machine = Machine("bench")
+    try:
+        machine.boot(config=TOP / "tests/bench/bench.dts", cpu_model=args.cpu_model, memory="256M")
+        out = machine.guest_shell("bench", "bench all", 240)
         for name, value, unit in re.findall(r"^bench (\S+) (\d+) (\S+)", out, re.M):
             figures[name] = (int(value), unit)
-        info = m.cmd_json("info")
+        info = machine.cmd_json("info")
         figures["frame_metadata"] = (info["frame_metadata_bytes"], "bytes")
         figures["hypervisor_memory"] = (info["hypervisor_image_kib"] + info["hypervisor_heap_kib"] +
                                         info["hypervisor_tables_kib"], "KiB")
         figures["boot_to_first_guest"] = (info["boot_to_first_guest_ticks"], "ticks")
-        problems = m.audit()
+        machine.audit()
+        machine.shutdown()
+    finally:
+        machine.close()
     bad = 0
     for name, (bound, kvm) in BOUNDS.items():
         if name not in figures:
@@ -57,9 +61,7 @@ def main():
         print(f"bench {name} {value} {unit}" + "  # ".join(["", ", ".join(n for n in note if n)]))
     for name, (value, unit) in figures.items():
         print(f"bench {name} {value} {unit}")
-    if problems:
-        print("# mem-audit:", problems)
-    sys.exit(1 if bad or problems else 0)
+    sys.exit(1 if bad else 0)
 
 
 main()
