@@ -322,6 +322,7 @@ void audit_run(struct p2m *(*p2m_at)(void *ctx, uint32_t i), void *ctx, bool che
 		spin_unlock(&p->lock);
 	}
 	spin_lock(&frame_pool.lock);
+	frame_settle();
 	walk_frames(&a);
 	walk_lists(&a);
 	check_pool(&a);

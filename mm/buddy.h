@@ -6,11 +6,13 @@
  * A block's head has order, link, u.free.prev and u.free.head = 1; its other frames have order 0,
  * link FRAME_LINK_NONE and u.free.head = 0. Frames outside the buddy are not looked into but for their state.
  *
+ * Inline: these are most of a fault's path. Knuth, "Dynamic Storage Allocation", TAOCP 1, 2.5.
  * Numbers here are indices into the array (mfn - base). Locks: the caller's.
  */
 #pragma once
 
 #include "mm/frame.h"
+#include "vmm/base/bug.h"
 
 #define BUDDY_ORDERS 11u
 #define BUDDY_NONE   FRAME_LINK_NONE
@@ -26,13 +28,127 @@ struct buddy {
 	uint64_t pages[BUDDY_KINDS];
 };
 
-void buddy_init(struct buddy *b, struct frame *array, uint32_t count);
+/* The first word of a free frame; of its state only the order and the link ever change here. */
+static inline uint64_t buddy_word(enum buddy_kind kind, uint32_t order, uint32_t link)
+{
+	uint64_t state = kind == BUDDY_CLEAN ? FRAME_FREE : FRAME_DIRTY;
+
+	return state | (uint64_t)order << 8 | (uint64_t)FRAME_OWNER_NONE << 16 | (uint64_t)link << 32;
+}
+
+static inline enum buddy_kind buddy_kind_of(const struct frame *f)
+{
+	return f->state == FRAME_FREE ? BUDDY_CLEAN : BUDDY_DIRTY;
+}
+
+static inline void buddy_push(struct buddy *b, enum buddy_kind kind, uint32_t index, uint32_t order)
+{
+	struct frame *f = &b->array[index];
+	uint32_t next = b->head[kind][order];
+
+	f->word = buddy_word(kind, order, next);
+	f->u.refs = 1ull << 32 | BUDDY_NONE; /* head, no prev */
+	if (next != BUDDY_NONE)
+		b->array[next].u.free.prev = index;
+	b->head[kind][order] = index;
+	b->blocks[kind][order]++;
+	b->mask[kind] |= 1u << order;
+}
+
+static inline void buddy_pull(struct buddy *b, enum buddy_kind kind, uint32_t index, uint32_t order)
+{
+	struct frame *f = &b->array[index];
+	uint32_t next = f->link, prev = f->u.free.prev;
+
+	if (next != BUDDY_NONE)
+		b->array[next].u.free.prev = prev;
+	if (prev != BUDDY_NONE)
+		b->array[prev].link = next;
+	else
+		b->head[kind][order] = next;
+	if (--b->blocks[kind][order] == 0)
+		b->mask[kind] &= ~(1u << order);
+	f->word = buddy_word(kind, 0, FRAME_LINK_NONE);
+	f->u.refs = 0;
+}
+
+static inline void buddy_init(struct buddy *b, struct frame *array, uint32_t count)
+{
+	*b = (struct buddy){ .array = array, .count = count };
+	for (uint32_t kind = 0; kind < BUDDY_KINDS; kind++)
+		for (uint32_t order = 0; order < BUDDY_ORDERS; order++)
+			b->head[kind][order] = BUDDY_NONE;
+}
 
 /* The block's frames are in state FREE or DIRTY already, all the same, and in no block. */
-void buddy_put(struct buddy *b, uint32_t index, uint32_t order);
+static inline void buddy_put(struct buddy *b, uint32_t index, uint32_t order)
+{
+	struct frame *f = &b->array[index];
+	uint8_t state = f->state;
+	enum buddy_kind kind = buddy_kind_of(f);
+
+	b->pages[kind] += 1ull << order;
+	f->word = buddy_word(kind, 0, FRAME_LINK_NONE);
+	f->u.refs = 0;
+	while (order < BUDDY_ORDERS - 1) {
+		uint32_t other = index ^ (1u << order);
+		const struct frame *o = &b->array[other];
+
+		if (other >= b->count || (uint16_t)o->word != (state | order << 8) || !o->u.free.head)
+			break;
+		buddy_pull(b, kind, other, order);
+		index &= ~(1u << order);
+		order++;
+	}
+	buddy_push(b, kind, index, order);
+}
+
+/* Takes the block at `head` off its list and gives back all but the 2^order frames at `index`. */
+static inline void buddy_carve(struct buddy *b, enum buddy_kind kind, uint32_t head, uint32_t index,
+	uint32_t order)
+{
+	uint32_t have = b->array[head].order;
+
+	buddy_pull(b, kind, head, have);
+	while (have > order) {
+		have--;
+		if (index & (1u << have)) {
+			buddy_push(b, kind, head, have);
+			head |= 1u << have;
+		} else {
+			buddy_push(b, kind, head | (1u << have), have);
+		}
+	}
+	b->pages[kind] -= 1ull << order;
+}
 
 /* The smallest block of a kind that holds 2^order frames, cut to size. BUDDY_NONE: there is none. */
-uint32_t buddy_take(struct buddy *b, enum buddy_kind kind, uint32_t order);
+static inline uint32_t buddy_take(struct buddy *b, enum buddy_kind kind, uint32_t order)
+{
+	uint32_t fits = b->mask[kind] & (~0u << order);
+
+	if (!fits)
+		return BUDDY_NONE;
+	uint32_t index = b->head[kind][__builtin_ctz(fits)];
+
+	buddy_carve(b, kind, index, index, order);
+	return index;
+}
 
 /* Just these 2^order frames (naturally aligned). False: they are not all in one free block. */
-bool buddy_take_at(struct buddy *b, uint32_t index, uint32_t order);
+static inline bool buddy_take_at(struct buddy *b, uint32_t index, uint32_t order)
+{
+	if (index >= b->count || !frame_state_is_free(b->array[index].state))
+		return false;
+	uint32_t head = index;
+
+	/* The head of the block that holds a free frame has the frame's index but for low bits. */
+	while (!b->array[head].u.free.head) {
+		HV_BUG_ON(head == 0 || index - head >= 1u << (BUDDY_ORDERS - 1));
+		head &= head - 1;
+	}
+	if (b->array[head].order < order)
+		return false;
+	buddy_carve(b, buddy_kind_of(&b->array[head]), head, index, order);
+	return true;
+}

@@ -7,6 +7,9 @@
 #define SCRUB_ORDER    4u   /* pages scrubbed under one hold of the lock: 2^4 */
 #define BATCH_HOLD     512u /* entries of a batch freed under one hold of the lock */
 #define STATE_MASK     0xffull
+#define AHEAD_ORDER    6u
+#define AHEAD          (1u << AHEAD_ORDER)
+#define NEAR           8u
 
 struct frame_table frame_table;
 struct frame_pool frame_pool = { .lock = SPINLOCK_INIT(LOCK_RANK_FRAME) };
@@ -33,29 +36,35 @@ void frame_move(struct frame *f, enum frame_state from, enum frame_state to)
 	move_one(f, from, to);
 }
 
+static _Noreturn void bad_block(const struct frame *f, enum frame_state from, enum frame_state to)
+{
+	HV_BUG("frame %llu: move %s -> %s of its block, but it is %s of %u",
+		(unsigned long long)(f - frame_table.array) + frame_table.base, frame_state_name(from),
+		frame_state_name(to), frame_state_name(f->state), f->owner);
+}
+
 /* frame_move() of `pages` frames that all have the first word `was`; they get `now`. */
 static void move_block(struct frame *f, uint64_t pages, uint64_t was, uint64_t now)
 {
 	enum frame_state from = (enum frame_state)(was & STATE_MASK);
 	enum frame_state to = (enum frame_state)(now & STATE_MASK);
-	uint64_t bad = 0, i = 0;
+	struct frame *end = f + pages, *unrolled = f + (pages & ~7ull);
 
 	HV_BUG_ON(!frame_move_legal(from, to));
-	for (; i + 8 <= pages; i += 8) {
+	while (f < unrolled) {
 #pragma GCC unroll 8
-		for (uint64_t j = i; j < i + 8; j++) {
-			bad |= f[j].word ^ was;
-			f[j].word = now;
+		for (uint32_t i = 0; i < 8; i++) {
+			if (UNLIKELY(f[i].word != was))
+				bad_block(&f[i], from, to);
+			f[i].word = now;
 		}
+		f += 8;
 	}
-	for (; i < pages; i++) {
-		bad |= f[i].word ^ was;
-		f[i].word = now;
+	for (; f < end; f++) {
+		if (UNLIKELY(f->word != was))
+			bad_block(f, from, to);
+		f->word = now;
 	}
-	if (UNLIKELY(bad))
-		HV_BUG("frames at %llu: move %s -> %s of a block that is not all of one kind",
-			(unsigned long long)(f - frame_table.array) + frame_table.base,
-			frame_state_name(from), frame_state_name(to));
 	frame_pool.by_state[from] -= pages;
 	frame_pool.by_state[to] += pages;
 }
@@ -101,6 +110,7 @@ void frame_add(mfn_t first, uint64_t pages)
 
 	check_run(first, pages);
 	spin_lock(&frame_pool.lock);
+	frame_settle();
 	while (pages) {
 		uint32_t index = index_of(first), order = BUDDY_ORDERS - 1;
 
@@ -143,8 +153,37 @@ static void scrub_block(uint32_t index, uint32_t order)
 	frame_pool.scrubbed += pages;
 }
 
-/* A block out of the buddy, scrubbed if `zeroed`. BUDDY_NONE: none of that order. */
-static inline uint32_t take(uint32_t order, mfn_t want, bool zeroed)
+/* Frames [first, end) of one kind of free state, back into the buddy as the largest blocks they make. */
+static void put_run(uint32_t first, uint32_t end)
+{
+	while (first < end) {
+		uint32_t order = first ? (uint32_t)__builtin_ctz(first) : BUDDY_ORDERS - 1;
+
+		order = MIN(order, 31 - (uint32_t)__builtin_clz(end - first));
+		order = MIN(order, BUDDY_ORDERS - 1);
+		buddy_put(&frame_pool.buddy, first, order);
+		first += 1u << order;
+	}
+}
+
+void frame_settle(void)
+{
+	uint64_t mask = frame_pool.ahead.mask;
+
+	while (mask) {
+		uint32_t low = (uint32_t)__builtin_ctzll(mask);
+		uint64_t above = ~(mask >> low);
+		uint32_t n = above ? (uint32_t)__builtin_ctzll(above) : AHEAD - low;
+		uint32_t first = (uint32_t)frame_pool.ahead.first + low;
+
+		put_run(first, first + n);
+		mask &= n == AHEAD ? 0 : ~(((1ull << n) - 1) << low);
+	}
+	frame_pool.ahead.mask = 0;
+}
+
+/* A block out of the buddy, FREE rather than DIRTY if `clean`. BUDDY_NONE: none of that order. */
+static inline uint32_t take(uint32_t order, mfn_t want, bool clean)
 {
 	struct buddy *b = &frame_pool.buddy;
 	uint64_t at = want.v - frame_table.base;
@@ -154,7 +193,7 @@ static inline uint32_t take(uint32_t order, mfn_t want, bool zeroed)
 		buddy_take_at(b, (uint32_t)at, order)) {
 		index = (uint32_t)at;
 	} else {
-		enum buddy_kind first = zeroed ? BUDDY_CLEAN : BUDDY_DIRTY;
+		enum buddy_kind first = clean ? BUDDY_CLEAN : BUDDY_DIRTY;
 
 		index = buddy_take(b, first, order);
 		if (index == BUDDY_NONE)
@@ -162,8 +201,6 @@ static inline uint32_t take(uint32_t order, mfn_t want, bool zeroed)
 		if (index == BUDDY_NONE)
 			return index;
 	}
-	if (zeroed && frame_at(index)->state == FRAME_DIRTY)
-		scrub_block(index, order);
 	return index;
 }
 
@@ -226,6 +263,15 @@ static void commit_state(uint32_t index, uint32_t order, enum frame_state to, ui
 			f[i].u.gfn = gfn.v + i;
 }
 
+static inline void charge(struct frame_account *a, uint64_t pages, uint64_t beyond)
+{
+	frame_pool.used += pages;
+	frame_pool.headroom -= (int64_t)beyond;
+	a->used_pages += pages;
+	if (a->used_pages > a->peak_pages)
+		a->peak_pages = a->used_pages;
+}
+
 status_t frame_alloc(struct frame_account *a, enum frame_state to, uint32_t order, gfn_t gfn,
 	mfn_t want, uint32_t flags, mfn_t *out)
 {
@@ -235,6 +281,7 @@ status_t frame_alloc(struct frame_account *a, enum frame_state to, uint32_t orde
 
 	HV_BUG_ON(order >= BUDDY_ORDERS || (!a && to != FRAME_HV));
 	spin_lock(&pool->lock);
+	frame_settle();
 	status_t s = may_have(a, pages, flags, &beyond);
 
 	if (to != FRAME_PRIVATE && mfn_is_none(want) && order < ORDER_2M)
@@ -247,13 +294,10 @@ status_t frame_alloc(struct frame_account *a, enum frame_state to, uint32_t orde
 		spin_unlock(&pool->lock);
 		return s == OK ? ERR_NOMEM : s;
 	}
-	if (a) {
-		pool->used += pages;
-		pool->headroom -= (int64_t)beyond;
-		a->used_pages += pages;
-		if (a->used_pages > a->peak_pages)
-			a->peak_pages = a->used_pages;
-	}
+	if (zeroed && frame_at(index)->state == FRAME_DIRTY)
+		scrub_block(index, order);
+	if (a)
+		charge(a, pages, beyond);
 	if (to != FRAME_PRIVATE)
 		pool->fixed_next = index + (uint32_t)pages;
 	commit_state(index, order, to, a ? a->owner : FRAME_OWNER_NONE, gfn);
@@ -262,28 +306,100 @@ status_t frame_alloc(struct frame_account *a, enum frame_state to, uint32_t orde
 	return OK;
 }
 
-/* One block back to DIRTY and into the buddy; the lock is held, the account not yet credited. */
-static inline void release(const struct frame_account *a, uint32_t index, uint32_t order)
+/* A frame that is not among those ahead; with its neighbours, if the last page lay near it. */
+static __attribute__((noinline)) uint32_t take_page(uint64_t want)
 {
-	struct frame *f = frame_at(index);
+	struct frame_pool *pool = &frame_pool;
+	uint64_t first = want & ~(AHEAD - 1ull);
+
+	frame_settle();
+	if (want - pool->ahead.last + NEAR <= 2 * NEAR && first < frame_table.count &&
+		buddy_take_at(&pool->buddy, (uint32_t)first, AHEAD_ORDER)) {
+		pool->ahead.first = first;
+		pool->ahead.mask = ~(1ull << (want - first));
+		return (uint32_t)want;
+	}
+	return take(ORDER_4K, MFN(want + frame_table.base), true);
+}
+
+mfn_t frame_alloc_page(struct frame_account *a, gfn_t gfn, mfn_t want, uint32_t flags)
+{
+	struct frame_pool *pool = &frame_pool;
+	uint64_t beyond, index = want.v - frame_table.base;
+
+	spin_lock(&pool->lock);
+	if (UNLIKELY(may_have(a, 1, flags, &beyond) != OK))
+		goto none;
+	uint64_t bit = index - pool->ahead.first;
+
+	if (LIKELY(bit < AHEAD && (pool->ahead.mask >> bit & 1))) {
+		pool->ahead.mask &= ~(1ull << bit);
+	} else {
+		index = take_page(index);
+		if (UNLIKELY(index == BUDDY_NONE))
+			goto none;
+	}
+	pool->ahead.last = index;
+	charge(a, 1, beyond);
+	struct frame *f = frame_at((uint32_t)index);
+
+	if (f->state == FRAME_DIRTY)
+		scrub_block((uint32_t)index, ORDER_4K);
+	move_one(f, FRAME_FREE, FRAME_PRIVATE);
+	f->owner = a->owner;
+	f->u.gfn = gfn.v;
+	spin_unlock(&pool->lock);
+	return mfn_at((uint32_t)index);
+none:
+	a->denied++;
+	spin_unlock(&pool->lock);
+	return MFN_NONE;
+}
+
+static inline void check_owner(const struct frame_account *a, const struct frame *f)
+{
 	uint16_t owner = a ? a->owner : FRAME_OWNER_NONE;
-	uint64_t pages = 1ull << order;
 
 	if (UNLIKELY(f->owner != owner))
 		HV_BUG("frame %llu of guest %u freed by %u",
-			(unsigned long long)index + frame_table.base, f->owner, owner);
-	if (LOCK_DEBUG) /* so that whoever still reads it is found out */
-		fill_words(mfn_to_va(mfn_at(index)), POISON, pages * (PAGE_BYTES / 8));
-	if (LIKELY(order == 0)) {
-		move_one(f, f->state, FRAME_DIRTY);
-		f->owner = FRAME_OWNER_NONE;
+			(unsigned long long)(f - frame_table.array) + frame_table.base, f->owner, owner);
+}
+
+/* So that whoever still reads a freed page is found out. */
+static inline void poison(const struct frame *f, uint64_t pages)
+{
+	if (LOCK_DEBUG)
+		fill_words(mfn_to_va(mfn_at((uint32_t)(f - frame_table.array))), POISON,
+			pages * (PAGE_BYTES / 8));
+}
+
+/* One page back to DIRTY; the lock is held, the buddy and the account do not have it yet. */
+static inline void release_page(const struct frame_account *a, struct frame *f)
+{
+	check_owner(a, f);
+	poison(f, 1);
+	move_one(f, f->state, FRAME_DIRTY);
+	f->word = frame_word(FRAME_DIRTY, FRAME_OWNER_NONE);
+	f->u.refs = 0;
+}
+
+/* One block back to DIRTY and into the buddy; the lock is held, the account not yet credited. */
+static void release(const struct frame_account *a, uint32_t index, uint32_t order)
+{
+	struct frame *f = frame_at(index);
+	uint64_t pages = 1ull << order;
+
+	if (order == 0) {
+		release_page(a, f);
 	} else {
+		check_owner(a, f);
+		poison(f, pages);
 		f->order = 0;
 		f->link = FRAME_LINK_NONE;
 		if (f->state != FRAME_PRIVATE) /* a gfn below 2^32 does not look like a block's head */
 			for (uint64_t i = 0; i < pages; i++)
 				f[i].u.refs = 0;
-		move_block(f, pages, frame_word(f->state, owner),
+		move_block(f, pages, frame_word(f->state, f->owner),
 			frame_word(FRAME_DIRTY, FRAME_OWNER_NONE));
 	}
 	buddy_put(&frame_pool.buddy, index, order);
@@ -306,9 +422,37 @@ void frame_free(struct frame_account *a, mfn_t first, uint32_t order)
 	HV_BUG_ON(order >= BUDDY_ORDERS);
 	check_run(first, 1ull << order);
 	spin_lock(&frame_pool.lock);
+	frame_settle();
 	release(a, index_of(first), order);
 	credit(a, 1ull << order);
 	spin_unlock(&frame_pool.lock);
+}
+
+/*
+ * Frees single pages off the chain for as long as each lies right before or right after the last:
+ * what a guest gives in order goes into the buddy in large blocks. Returns how many, at most `max`.
+ */
+static uint32_t release_run(const struct frame_account *a, struct frame_batch *b, uint32_t max)
+{
+	uint32_t at = index_of(MFN(b->head)), first = at, end = at, n = 0;
+
+	do {
+		struct frame *f = frame_at(at);
+		uint32_t next = f->link;
+
+		if (at < first)
+			first = at;
+		else
+			end = at + 1;
+		release_page(a, f);
+		n++;
+		b->head = next;
+		if (next == FRAME_LINK_NONE)
+			break;
+		at = index_of(MFN(next));
+	} while ((at == end || at + 1 == first) && frame_at(at)->order == 0 && n < max);
+	put_run(first, end);
+	return n;
 }
 
 void frame_batch_free(struct frame_account *a, struct frame_batch *b)
@@ -317,10 +461,18 @@ void frame_batch_free(struct frame_account *a, struct frame_batch *b)
 		uint64_t pages = 0;
 
 		spin_lock(&frame_pool.lock);
+		frame_settle();
 		for (uint32_t n = 0; n < BATCH_HOLD && b->head != FRAME_LINK_NONE; n++) {
 			uint32_t index = index_of(MFN(b->head));
 			uint32_t order = frame_at(index)->order;
 
+			if (order == 0) {
+				uint32_t run = release_run(a, b, BATCH_HOLD - n);
+
+				pages += run;
+				n += run - 1;
+				continue;
+			}
 			b->head = frame_at(index)->link;
 			release(a, index, order);
 			pages += 1ull << order;
@@ -339,6 +491,7 @@ uint64_t frame_scrub(uint64_t pages)
 
 	while (done < pages) {
 		spin_lock(&frame_pool.lock);
+		frame_settle();
 		uint32_t mask = b->mask[BUDDY_DIRTY];
 
 		if (!mask) {

@@ -89,6 +89,11 @@ static inline struct frame *frame_of(mfn_t mfn)
 
 	return LIKELY(i < frame_table.count) ? &frame_table.array[i] : NULL;
 }
+/* The same of a frame that is known to be in it. */
+static inline struct frame *frame_known(mfn_t mfn)
+{
+	return &frame_table.array[mfn.v - frame_table.base];
+}
 
 /* Sets the pool's size in pages (UINT64_MAX: all that is free but `hv_reserve_pages`), and how many
  * pages stay back for tables and emergencies inside it. ERR_LIMIT if the host has fewer. */
@@ -121,6 +126,9 @@ enum frame_alloc_flags {
 status_t frame_alloc(struct frame_account *a, enum frame_state to, uint32_t order, gfn_t gfn,
 	mfn_t want, uint32_t flags, mfn_t *out) MUST_CHECK;
 
+/* The same for one PRIVATE page, the path of a fault: MFN_NONE on failure, whichever. */
+mfn_t frame_alloc_page(struct frame_account *a, gfn_t gfn, mfn_t want, uint32_t flags);
+
 /* Back to DIRTY. The caller has unmapped and flushed them. Frees 2^order frames from `first`. */
 void frame_free(struct frame_account *a, mfn_t first, uint32_t order);
 
@@ -136,7 +144,7 @@ static inline void frame_batch_init(struct frame_batch *b)
 }
 static inline void frame_batch_add(struct frame_batch *b, mfn_t first, uint32_t order)
 {
-	struct frame *f = &frame_table.array[first.v - frame_table.base];
+	struct frame *f = frame_known(first);
 
 	f->order = (uint8_t)order;
 	f->link = b->head;

@@ -24,6 +24,7 @@ status_t frame_pool_init(uint64_t pool_pages, uint64_t hv_reserve_pages, uint64_
 	status_t s = OK;
 
 	spin_lock(&p->lock);
+	frame_settle();
 	HV_BUG_ON(p->used);
 	if (mfn_is_none(p->zero))
 		s = make_zero_frame();
@@ -134,6 +135,7 @@ void frame_counts(struct frame_counts *out)
 	struct frame_pool *p = &frame_pool;
 
 	spin_lock(&p->lock);
+	frame_settle();
 	uint64_t have = p->buddy.pages[BUDDY_CLEAN] + p->buddy.pages[BUDDY_DIRTY];
 	int64_t promised = (int64_t)(p->limit - p->used) - p->headroom;
 

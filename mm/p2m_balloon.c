@@ -65,29 +65,42 @@ static inline status_t may_inflate(uint64_t e)
 	return e == ENTRY(P2M_BALLOONED) ? ERR_EXIST : ERR_BUSY;
 }
 
-static status_t inflate_page(struct p2m *p, gfn_t gfn, struct frame_batch *out)
+static __attribute__((noinline)) uint64_t *make_page(struct p2m *p, gfn_t gfn, status_t *err,
+	mfn_t *table)
 {
 	struct p2m_slot s = p2m_walk(p, gfn);
 
-	if (UNLIKELY(s.level > 1)) {
-		status_t err = may_inflate(*s.entry);
+	*err = may_inflate(*s.entry);
+	/* Emergency pages only where this gains some: an EMPTY block has none to give. */
+	if (*err == OK)
+		*err = p2m_walk_make(p, gfn, 1, entry_present(*s.entry) ? FRAME_ALLOC_EMERGENCY : 0,
+			&s);
+	if (*err == ERR_LIMIT)
+		*err = ERR_NOMEM;
+	*table = s.table;
+	return s.entry;
+}
 
-		/* Emergency pages only where this gains some: an EMPTY block has none to give. */
-		if (err == OK)
-			err = p2m_walk_make(p, gfn, 1,
-				entry_present(*s.entry) ? FRAME_ALLOC_EMERGENCY : 0, &s);
+static status_t inflate_page(struct p2m *p, gfn_t gfn, struct frame_batch *out)
+{
+	mfn_t table;
+	uint64_t *entry = p2m_find_page(p, gfn, &table);
+	status_t err;
+
+	if (UNLIKELY(!entry)) {
+		entry = make_page(p, gfn, &err, &table);
 		if (err != OK)
-			return err == ERR_LIMIT ? ERR_NOMEM : err;
+			return err;
 	}
-	uint64_t e = *s.entry;
-	status_t err = may_inflate(e);
+	uint64_t e = *entry;
 
-	if (err != OK)
+	err = may_inflate(e);
+	if (UNLIKELY(err != OK))
 		return err;
-	if (entry_present(e)) {
-		inflate_leaf(p, frame_of(s.table), level_index(gfn, 1), s.entry, out);
+	if (LIKELY(entry_present(e))) {
+		inflate_leaf(p, frame_known(table), level_index(gfn, 1), entry, out);
 	} else {
-		entry_write(s.entry, ENTRY(P2M_BALLOONED));
+		entry_write(entry, ENTRY(P2M_BALLOONED));
 		p->pages[P2M_EMPTY]--;
 		p->pages[P2M_BALLOONED]++;
 	}

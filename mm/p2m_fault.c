@@ -6,6 +6,9 @@ static inline uint32_t alloc_flags(uint32_t access)
 	return access & P2M_GRACE ? FRAME_ALLOC_EMERGENCY : 0;
 }
 
+/* always_inline and noinline below: what a fault mostly needs is one straight function, the rest is
+ * kept from its registers. */
+
 /* Where a page had best lie, so that all 512 of its table can become one leaf one day. */
 static inline mfn_t wanted(const struct frame *table, uint32_t index)
 {
@@ -31,40 +34,52 @@ static inline bool note_order(struct frame *table, uint32_t index, mfn_t mfn)
 	return ++table->u.table.in_order == TABLE_ENTRIES;
 }
 
-/* A frame of its own for the page at `s`, level 1, EMPTY or BALLOONED; `was` is its entry. */
-static inline enum p2m_fault_result populate(struct p2m *p, gfn_t gfn, struct p2m_slot s,
-	uint64_t was, uint32_t access)
+/* A page got its frame; `was` is its entry before. For all but the commonest, an EMPTY one. */
+static void note_was(struct p2m *p, uint64_t was)
 {
-	struct frame *table = frame_of(s.table);
-	uint32_t index = level_index(gfn, 1);
-	mfn_t mfn;
-
-	if (UNLIKELY(frame_alloc(&p->account, FRAME_PRIVATE, ORDER_4K, gfn, wanted(table, index),
-			     alloc_flags(access), &mfn) != OK)) {
-		p->fault_denied++;
-		return P2M_FAULT_WAIT;
-	}
-	entry_write(s.entry, leaf_ram_4k(mfn));
-	p->pages[P2M_RAM]++;
-	p->fault_populate++;
-	if (LIKELY(was == ENTRY(P2M_EMPTY))) {
-		p->pages[P2M_EMPTY]--;
-	} else if (was == ENTRY(P2M_BALLOONED)) {
+	if (was == ENTRY(P2M_BALLOONED)) {
 		p->pages[P2M_BALLOONED]--;
 		p->balloon_touch++;
-	} else { /* the zero frame was mapped: another vCPU may still read through it */
-		p->pages[P2M_EMPTY]--;
+		return;
+	}
+	p->pages[P2M_EMPTY]--;
+	if (entry_present(was)) { /* the zero frame was: another vCPU may still read through it */
 		p->zero_mapped--;
 		p->fault_cow_zero++;
 		slat_flush(&p->slat);
 		frame_share_put(entry_mfn(was));
 	}
-	if (UNLIKELY(note_order(table, index, mfn))) {
-		/* ERR_BUSY: a page is pinned; the mapping stays as it is. */
-		status_t joined = p2m_join_locked(p, gfn);
+}
 
-		(void)joined;
+static __attribute__((noinline)) void try_join(struct p2m *p, gfn_t gfn)
+{
+	/* ERR_BUSY: a page is pinned; the mapping stays as it is. */
+	status_t joined = p2m_join_locked(p, gfn);
+
+	(void)joined;
+}
+
+/* A frame of its own for the page of `entry`, in a level-1 table, EMPTY or BALLOONED. */
+static inline __attribute__((always_inline)) enum p2m_fault_result populate(struct p2m *p, gfn_t gfn, uint64_t *entry,
+	mfn_t table_mfn, uint64_t was, uint32_t access)
+{
+	struct frame *table = frame_known(table_mfn);
+	uint32_t index = level_index(gfn, 1);
+	mfn_t mfn = frame_alloc_page(&p->account, gfn, wanted(table, index), alloc_flags(access));
+
+	if (UNLIKELY(mfn_is_none(mfn))) {
+		p->fault_denied++;
+		return P2M_FAULT_WAIT;
 	}
+	entry_write(entry, leaf_ram_4k(mfn));
+	p->pages[P2M_RAM]++;
+	p->fault_populate++;
+	if (LIKELY(was == ENTRY(P2M_EMPTY)))
+		p->pages[P2M_EMPTY]--;
+	else
+		note_was(p, was);
+	if (UNLIKELY(note_order(table, index, mfn)))
+		try_join(p, gfn);
 	return P2M_FAULT_MAPPED;
 }
 
@@ -100,7 +115,7 @@ static bool populate_block(struct p2m *p, gfn_t gfn, struct p2m_slot s)
 	return true;
 }
 
-static enum p2m_fault_result fault_slow(struct p2m *p, gfn_t gfn, uint32_t access)
+static __attribute__((noinline)) enum p2m_fault_result fault_slow(struct p2m *p, gfn_t gfn, uint32_t access)
 {
 	for (;;) { /* at most once a level: each round makes a table or returns */
 		struct p2m_slot s = p2m_walk(p, gfn);
@@ -115,7 +130,7 @@ static enum p2m_fault_result fault_slow(struct p2m *p, gfn_t gfn, uint32_t acces
 		}
 		if (s.level == 1) {
 			if (access & P2M_WRITE)
-				return populate(p, gfn, s, e, access);
+				return populate(p, gfn, s.entry, s.table, e, access);
 			if (!entry_present(e))
 				return map_zero(p, s, e);
 			p->fault_spurious++;
@@ -131,13 +146,19 @@ static enum p2m_fault_result fault_slow(struct p2m *p, gfn_t gfn, uint32_t acces
 	}
 }
 
+static inline __attribute__((always_inline)) enum p2m_fault_result fault(struct p2m *p, gfn_t gfn, uint32_t access)
+{
+	mfn_t table;
+	uint64_t *entry = p2m_find_page(p, gfn, &table);
+
+	if (LIKELY(entry && *entry == ENTRY(P2M_EMPTY) && (access & P2M_WRITE)))
+		return populate(p, gfn, entry, table, ENTRY(P2M_EMPTY), access);
+	return fault_slow(p, gfn, access);
+}
+
 enum p2m_fault_result p2m_fault_locked(struct p2m *p, gfn_t gfn, uint32_t access)
 {
-	struct p2m_slot s = p2m_walk(p, gfn);
-
-	if (LIKELY(s.level == 1 && *s.entry == ENTRY(P2M_EMPTY) && (access & P2M_WRITE)))
-		return populate(p, gfn, s, ENTRY(P2M_EMPTY), access);
-	return fault_slow(p, gfn, access);
+	return fault(p, gfn, access);
 }
 
 enum p2m_fault_result p2m_fault(struct p2m *p, gpa_t gpa, uint32_t access)
@@ -147,7 +168,7 @@ enum p2m_fault_result p2m_fault(struct p2m *p, gpa_t gpa, uint32_t access)
 	if (UNLIKELY(gfn.v >= p->gfn_count))
 		return P2M_FAULT_NOT_RAM;
 	spin_lock(&p->lock);
-	enum p2m_fault_result r = p2m_fault_locked(p, gfn, access);
+	enum p2m_fault_result r = fault(p, gfn, access);
 
 	spin_unlock(&p->lock);
 	return r;

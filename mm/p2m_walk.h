@@ -87,6 +87,25 @@ static inline struct p2m_slot p2m_walk(const struct p2m *p, gfn_t gfn)
 	return p2m_walk_to(p, gfn, 1);
 }
 
+/* The level-1 entry of gfn, or NULL if its memory has no table there. Short: a fault's way. */
+static inline uint64_t *p2m_find_page(const struct p2m *p, gfn_t gfn, mfn_t *table)
+{
+	uint64_t mask = slat_format->present_mask | slat_format->big_mask;
+	uint64_t is_table = slat_format->table & mask;
+	uint64_t at = mfn_to_hpa(p->slat.root).v;
+
+#pragma GCC unroll 3
+	for (uint32_t level = SLAT_LEVELS; level > 1; level--) {
+		uint64_t e = ((const uint64_t *)hpa_to_va(HPA(at)))[level_index(gfn, level)];
+
+		if (UNLIKELY((e & mask) != is_table))
+			return NULL;
+		at = e & SLAT_ADDR_MASK;
+	}
+	*table = hpa_to_mfn(HPA(at));
+	return (uint64_t *)hpa_to_va(HPA(at)) + level_index(gfn, 1);
+}
+
 /*
  * Makes a table in place of the entry at `s` (level > 1, not a table): not present, each child gets
  * its state; a 2 MiB leaf, each child its page. No gfn's state changes. Frame flags as given.
