@@ -1,0 +1,279 @@
+/*
+ * Benchmarks from inside a guest: whole paths by RDTSC, the loop's own cost subtracted, medians.
+ * Lines: bench NAME VALUE ticks.
+ */
+#include "guest-drivers/kernel/ballooning.h"
+#include "guest-drivers/kernel/console.h"
+#include "guest-drivers/kernel/cpu.h"
+#include "guest-drivers/kernel/hv.h"
+#include "guest-drivers/kernel/page.h"
+#include "guest-drivers/kernel/sched.h"
+#include "guest-drivers/kernel/shell.h"
+
+#define SAMPLES 101u
+#define BALLOON_PAGES 256u /* less than a 2 MiB block, so that single pages are used */
+#define BALLOON_ROUNDS 5u
+#define SCRUB_ALL 1000000u
+
+static uint64_t samples[BALLOON_PAGES];
+static uint32_t run_pages[BLOCK_PAGES];
+
+static uint64_t median(uint64_t *v, uint32_t n)
+{
+	for (uint32_t i = 1; i < n; i++) {
+		uint64_t x = v[i];
+		uint32_t k = i;
+
+		for (; k && v[k - 1] > x; k--)
+			v[k] = v[k - 1];
+		v[k] = x;
+	}
+	return v[n / 2];
+}
+
+static uint64_t overhead(void)
+{
+	for (uint32_t i = 0; i < SAMPLES; i++) {
+		uint64_t t = rdtsc();
+
+		samples[i] = rdtsc() - t;
+	}
+	return median(samples, SAMPLES);
+}
+
+static void result(const char *name, uint64_t ticks)
+{
+	print("bench %s %lu ticks\n", name, ticks);
+}
+
+static void bench_cpuid(const char *name)
+{
+	uint64_t base = overhead();
+	uint32_t r[4];
+
+	for (uint32_t i = 0; i < SAMPLES; i++) {
+		uint64_t t = rdtsc();
+
+		cpuid(0, r);
+		samples[i] = rdtsc() - t - base;
+	}
+	result(name, median(samples, SAMPLES));
+}
+
+static void bench_null(const char *name)
+{
+	uint64_t base = overhead();
+
+	for (uint32_t i = 0; i < SAMPLES; i++) {
+		uint64_t t = rdtsc();
+
+		hypercall(AERO_HC_NULL, 0, 0, 0);
+		samples[i] = rdtsc() - t - base;
+	}
+	result(name, median(samples, SAMPLES));
+}
+
+/* `want` free pages of order 0 into run_pages; `fresh`: only never-touched ones count. */
+static uint32_t take_pages(uint32_t want, bool fresh)
+{
+	uint32_t n = 0, aside = 0;
+	static uint32_t other[BLOCK_PAGES];
+
+	while (n < want && aside < BLOCK_PAGES) {
+		bool zero;
+		uint32_t p = page_alloc(0, PAGE_NO_WAIT, &zero);
+
+		if (p == NO_PAGE)
+			break;
+		if (fresh && !zero)
+			other[aside++] = p;
+		else
+			run_pages[n++] = p;
+	}
+	while (aside)
+		page_free(other[--aside], 0);
+	return n;
+}
+
+static void free_pages(uint32_t n)
+{
+	while (n)
+		page_free(run_pages[--n], 0);
+}
+
+static void fault_run(const char *name)
+{
+	uint64_t base = overhead();
+	uint32_t n = take_pages(SAMPLES, true);
+
+	if (n < SAMPLES / 2) {
+		print("bench %s: only %u never-touched pages are left\n", name, n);
+		free_pages(n);
+		return;
+	}
+	for (uint32_t i = 0; i < n; i++) {
+		volatile uint64_t *at = page_address(run_pages[i]);
+		uint64_t t = rdtsc();
+
+		*at = 1;
+		samples[i] = rdtsc() - t - base;
+	}
+	result(name, median(samples, n));
+	free_pages(n);
+}
+
+static void bench_fault_nozero(const char *name)
+{
+	int64_t r = hypercall(AERO_HC_DEBUG, AERO_DEBUG_SCRUB, SCRUB_ALL, 0);
+
+	if (r < 0)
+		print("bench %s: the hypervisor does not scrub on demand (%ld)\n", name, r);
+	else
+		fault_run(name);
+}
+
+/* Moves the driver's target, which it reads from its page, by hand, and works until it is there. */
+static uint64_t work_to(struct balloon_driver *d, uint64_t target)
+{
+	uint64_t t = rdtsc();
+
+	d->s.page->target_pages = target;
+	for (uint32_t i = 0; i < 64 && d->actual_pages != target; i++)
+		balloon_driver_work(d);
+	return rdtsc() - t;
+}
+
+static void touch_pages(uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		*(volatile uint64_t *)page_address(run_pages[i]) = i;
+}
+
+/* One round: pages that have frames, into the balloon by the real driver, out, touched again. */
+static bool balloon_round(struct balloon_driver *d, uint32_t pages, uint64_t *inflate, uint64_t *cycle)
+{
+	uint32_t n = take_pages(pages, false);
+
+	if (n < pages) {
+		free_pages(n);
+		return false;
+	}
+	touch_pages(n);
+	free_pages(n);
+	uint64_t before = d->actual_pages, wanted = d->s.page->target_pages;
+
+	*inflate = work_to(d, before + pages) / pages;
+	bool good = d->actual_pages == before + pages;
+
+	work_to(d, before);
+	n = take_pages(pages, true);
+	uint64_t t = rdtsc();
+
+	touch_pages(n);
+	*cycle = *inflate + (n ? (rdtsc() - t) / n : 0);
+	free_pages(n);
+	d->s.page->target_pages = wanted;
+	return good && n;
+}
+
+static void bench_balloon(const char *name, bool cycle)
+{
+	uint64_t inflate[BALLOON_ROUNDS], both[BALLOON_ROUNDS];
+	struct balloon_driver *d = ballooning_lock();
+
+	if (!d) {
+		print("bench %s: there is no balloon\n", name);
+		return;
+	}
+	for (uint32_t i = 0; i < BALLOON_ROUNDS; i++)
+		if (!balloon_round(d, BALLOON_PAGES, &inflate[i], &both[i])) {
+			print("bench %s: too little free memory, or pages were refused\n", name);
+			ballooning_unlock();
+			return;
+		}
+	ballooning_unlock();
+	result(name, median(cycle ? both : inflate, BALLOON_ROUNDS));
+}
+
+static void bench_inflate(const char *name)
+{
+	bench_balloon(name, false);
+}
+
+static void bench_cycle(const char *name)
+{
+	bench_balloon(name, true);
+}
+
+/* 2 MiB blocks whose pages were all touched. */
+static void bench_inflate_2m(const char *name)
+{
+	uint64_t ticks[BALLOON_ROUNDS];
+	struct balloon_driver *d = ballooning_lock();
+	uint32_t done = 0;
+
+	for (; d && done < BALLOON_ROUNDS; done++) {
+		preempt_off();
+		uint32_t p = memory.free_pages > watermarks.high + 2 * BLOCK_PAGES ?
+			     buddy_alloc(&memory, ORDER_MAX, NULL) : NO_PAGE;
+
+		preempt_on();
+		if (p == NO_PAGE)
+			break;
+		for (uint32_t i = 0; i < BLOCK_PAGES; i++)
+			*(volatile uint64_t *)page_address(p + i) = i;
+		page_free(p, ORDER_MAX);
+		uint64_t before = d->actual_pages, wanted = d->s.page->target_pages;
+
+		ticks[done] = work_to(d, before + BLOCK_PAGES);
+		bool good = d->actual_pages == before + BLOCK_PAGES;
+
+		work_to(d, before);
+		d->s.page->target_pages = wanted;
+		if (!good)
+			break;
+	}
+	if (d)
+		ballooning_unlock();
+	if (done == BALLOON_ROUNDS)
+		result(name, median(ticks, done));
+	else
+		print("bench %s: no whole free 2 MiB block, or it was refused\n", name);
+}
+
+static const struct {
+	const char *name;
+	void (*run)(const char *name);
+} benches[] = {
+	{ "cpuid_exit", bench_cpuid },
+	{ "hypercall_null", bench_null },
+	{ "fault_4k", fault_run },
+	{ "fault_4k_nozero", bench_fault_nozero },
+	{ "balloon_inflate_4k", bench_inflate },
+	{ "balloon_cycle_4k", bench_cycle },
+	{ "balloon_inflate_2m", bench_inflate_2m },
+};
+
+static void bench(unsigned int count, char **words)
+{
+	bool any = false;
+
+	for (size_t i = 0; count == 2 && i < ARRAY_COUNT(benches); i++)
+		if (!strcmp(words[1], "all") || !strcmp(words[1], benches[i].name)) {
+			benches[i].run(benches[i].name);
+			any = true;
+		}
+	if (any) {
+		print("bench done\n");
+		return;
+	}
+	print("bench all");
+	for (size_t i = 0; i < ARRAY_COUNT(benches); i++)
+		print("|%s", benches[i].name);
+	print("\n");
+}
+
+const struct command commands_bench[] = {
+	{ "bench", "NAME|all", "measures exits, faults and the balloon in ticks", bench, true },
+	{ 0 },
+};

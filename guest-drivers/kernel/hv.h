@@ -1,0 +1,14 @@
+/* The hypervisor: hypercalls, console, events, the end. */
+#pragma once
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "vmm/abi/aerostat.h"
+
+/* Finds the hypervisor by CPUID; says which instruction calls it. False: there is none. */
+bool hv_init(void);
+int64_t hypercall(uint64_t number, uint64_t a, uint64_t b, uint64_t c);
+uint32_t hv_features(void);
+uint32_t hv_tsc_khz(void);
+_Noreturn void hv_shutdown(enum aero_shutdown how, uint64_t code);
