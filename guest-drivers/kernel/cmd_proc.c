@@ -173,7 +173,7 @@ static void crash(unsigned int count, char **words)
 		irq_off();
 		__asm__ volatile("lidt %0; ud2" : : "m"(none));
 	} else if (count == 2 && !strcmp(words[1], "oops")) {
-		*(volatile uint64_t *)8 = 0;
+		__asm__ volatile("movq $0, 8" : : : "memory"); /* page 0 is not mapped */
 	} else {
 		print("crash triple|oops\n");
 	}

@@ -153,7 +153,7 @@ void reclaim_wake(void)
 
 	if (!wanted) {
 		wanted = true;
-		sched_wake(&wanted);
+		sched_wake((const void *)&wanted);
 	}
 	irq_restore(flags);
 }
