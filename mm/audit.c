@@ -49,14 +49,14 @@ static void expect(struct audit *a, const char *what, uint64_t counted, uint64_t
 		problem(a, "%s: counted %llu, found %llu", what, LLU(counted), LLU(found));
 }
 
-static uint64_t mfn_at(uint64_t index)
+static uint64_t number(uint64_t index)
 {
 	return frame_table.base + index;
 }
 
 static bool page_is_zero(uint64_t index)
 {
-	const uint64_t *w = mfn_to_va(MFN(mfn_at(index)));
+	const uint64_t *w = mfn_to_va(MFN(number(index)));
 
 	for (uint32_t i = 0; i < PAGE_BYTES / 8; i++)
 		if (w[i])
@@ -70,15 +70,15 @@ static void check_free(struct audit *a, uint64_t index, uint64_t head)
 	const struct frame *f = &frame_table.array[index], *h = &frame_table.array[head];
 
 	if (f->state != h->state)
-		problem(a, "frame %llu is %s inside a %s block at %llu", LLU(mfn_at(index)),
-			frame_state_name(f->state), frame_state_name(h->state), LLU(mfn_at(head)));
+		problem(a, "frame %llu is %s inside a %s block at %llu", LLU(number(index)),
+			frame_state_name(f->state), frame_state_name(h->state), LLU(number(head)));
 	if (index != head && (f->u.free.head || f->order || f->link != FRAME_LINK_NONE))
 		problem(a, "frame %llu inside the free block at %llu looks like a head",
-			LLU(mfn_at(index)), LLU(mfn_at(head)));
+			LLU(number(index)), LLU(number(head)));
 	if (f->owner != FRAME_OWNER_NONE)
-		problem(a, "free frame %llu has owner %u", LLU(mfn_at(index)), f->owner);
+		problem(a, "free frame %llu has owner %u", LLU(number(index)), f->owner);
 	if (a->check_zero && f->state == FRAME_FREE && !page_is_zero(index))
-		problem(a, "frame %llu is free and not zero", LLU(mfn_at(index)));
+		problem(a, "frame %llu is free and not zero", LLU(number(index)));
 }
 
 /* The block's last index + 1; a frame that heads none counts as a block of one. */
@@ -87,13 +87,13 @@ static uint64_t check_block(struct audit *a, uint64_t index)
 	const struct frame *f = &frame_table.array[index];
 
 	if (!f->u.free.head) {
-		problem(a, "frame %llu is %s but in no block", LLU(mfn_at(index)),
+		problem(a, "frame %llu is %s but in no block", LLU(number(index)),
 			frame_state_name(f->state));
 		return index + 1;
 	}
 	if (f->order >= BUDDY_ORDERS || index & ((1ull << f->order) - 1) ||
 		frame_table.count - index < 1ull << f->order) {
-		problem(a, "free block at %llu has order %u", LLU(mfn_at(index)), f->order);
+		problem(a, "free block at %llu has order %u", LLU(number(index)), f->order);
 		return index + 1;
 	}
 	a->heads[f->state == FRAME_FREE][f->order]++;
@@ -109,7 +109,7 @@ static void walk_frames(struct audit *a)
 
 		a->out->frames_checked++;
 		if (f->state >= FRAME_STATE_COUNT) {
-			problem(a, "frame %llu has state %u", LLU(mfn_at(i)), f->state);
+			problem(a, "frame %llu has state %u", LLU(number(i)), f->state);
 			continue;
 		}
 		a->by_state[f->state]++;
@@ -119,8 +119,8 @@ static void walk_frames(struct audit *a)
 		}
 		if (i < end)
 			check_free(a, i, head);
-		else if (f->state == FRAME_SHARED && mfn_at(i) != frame_pool.zero.v)
-			problem(a, "frame %llu is shared and not the zero frame", LLU(mfn_at(i)));
+		else if (f->state == FRAME_SHARED && number(i) != frame_pool.zero.v)
+			problem(a, "frame %llu is shared and not the zero frame", LLU(number(i)));
 	}
 }
 
@@ -137,7 +137,7 @@ static void walk_list(struct audit *a, enum buddy_kind kind, uint32_t order)
 		if (!f || f->state != state || !f->u.free.head || f->order != order ||
 			f->u.free.prev != prev || ++count > b->blocks[kind][order]) {
 			problem(a, "free list %s order %u is broken at frame %llu",
-				frame_state_name(state), order, LLU(mfn_at(i)));
+				frame_state_name(state), order, LLU(number(i)));
 			return;
 		}
 		prev = i;

@@ -1,7 +1,11 @@
-/* The pool's own state; for mm/frame.c, mm/frame_account.c and the auditor only. */
+/* The pool's own state; for mm/frame*.c and the auditor only. */
 #pragma once
 
 #include "mm/buddy.h"
+#include "vmm/base/bug.h"
+
+#define FRAMES_AHEAD_ORDER 6u
+#define FRAMES_AHEAD       (1u << FRAMES_AHEAD_ORDER)
 
 struct frame_pool {
 	struct spinlock lock;
@@ -32,4 +36,48 @@ struct frame_pool {
 };
 extern struct frame_pool frame_pool;
 
-void frame_settle(void); /* caller holds the lock: all free frames are in the buddy after it */
+/* The first word of a frame that is in no list. */
+static inline uint64_t frame_word(enum frame_state s, uint16_t owner)
+{
+	return (uint64_t)s | (uint64_t)owner << 16 | (uint64_t)FRAME_LINK_NONE << 32;
+}
+
+static inline void frame_move_one(struct frame *f, enum frame_state from, enum frame_state to)
+{
+	if (UNLIKELY(f->state != from || !frame_move_legal(from, to)))
+		HV_BUG("frame %llu: move %s -> %s, but it is %s",
+			(unsigned long long)(f - frame_table.array) + frame_table.base,
+			frame_state_name(from), frame_state_name(to), frame_state_name(f->state));
+	f->state = (uint8_t)to;
+	frame_pool.by_state[from]--;
+	frame_pool.by_state[to]++;
+}
+
+static inline struct frame *frame_at(uint32_t index)
+{
+	return &frame_table.array[index];
+}
+static inline mfn_t frame_mfn(uint32_t index)
+{
+	return MFN(frame_table.base + index);
+}
+static inline uint32_t frame_index(mfn_t mfn)
+{
+	return (uint32_t)(mfn.v - frame_table.base);
+}
+
+static inline uint64_t frame_owed(const struct frame_account *a)
+{
+	return a->min_pages > a->used_pages ? a->min_pages - a->used_pages : 0;
+}
+
+/* All of these: caller holds the lock. */
+
+/* All free frames are in the buddy after it. */
+void frame_settle(void);
+/* frame_move() of `pages` frames that all have the first word `was`; they get `now`. */
+void frame_move_block(struct frame *f, uint64_t pages, uint64_t was, uint64_t now);
+/* Zeroes a DIRTY block that was just taken from the buddy: DIRTY -> FREE, still in no list. */
+void frame_scrub_block(uint32_t index, uint32_t order);
+/* HV_BUG unless all of the run has metadata. */
+void frame_check_run(mfn_t first, uint64_t pages);

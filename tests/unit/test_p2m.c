@@ -1,4 +1,5 @@
 /* The p2m, one behaviour a test. The random test with a model is test_mm_random.c. */
+#include "mm/p2m_walk.h"
 #include "tests/fake/audit.h"
 #include "tests/fake/bug.h"
 #include "tests/fake/slat.h"
@@ -127,10 +128,13 @@ static void neighbours_join(void **state)
 {
 	(void)state;
 	for (int downwards = 0; downwards < 2; downwards++) {
+		uint64_t flushes = fake_flush_count;
+
 		machine(4096, 2048);
 		for (uint64_t i = 0; i < 512; i++)
 			fill(512 + (downwards ? 511 - i : i), 1);
 		assert_int_equal(p.join_2m, 1);
+		assert_int_equal(fake_flush_count, flushes + 1); /* before the table is anyone's */
 		assert_int_equal(state_of(700), P2M_RAM);
 		assert_int_equal(e.level, 2);
 		assert_int_equal(p.pages_in_2m, 512);
@@ -171,6 +175,45 @@ static void split_keeps_content_and_joins_back(void **state)
 	*(uint64_t *)fake_guest_access(&p, gfn_to_gpa(GFN(100)), P2M_WRITE) = 101;
 	assert_int_equal(p.join_2m, 2); /* the same frame was free, so all is in order again */
 	assert_content(0, 512);
+	done();
+}
+
+/* Accessed and dirty go with the page, whatever the size of its leaf. */
+static void accessed_and_dirty_survive(void **state)
+{
+	uint64_t both = fake_ept.accessed | fake_ept.dirty;
+
+	(void)state;
+	machine(4096, 1024);
+	fill(0, 512);
+	for (uint64_t i = 0; i < 512; i++) {
+		struct p2m_slot s = p2m_walk(&p, GFN(i));
+
+		assert_int_equal(s.level, 2);
+		assert_int_equal(*s.entry & both, both);
+	}
+	assert_int_equal(p2m_split(&p, GFN(0)), OK);
+	assert_int_equal(*p2m_walk(&p, GFN(77)).entry & both, both);
+	for (uint64_t i = 0; i < 512; i++)
+		*p2m_walk(&p, GFN(i)).entry &= ~both;
+	*p2m_walk(&p, GFN(300)).entry |= both;
+	assert_int_equal(p2m_join(&p, GFN(0)), OK);
+	assert_int_equal(*p2m_walk(&p, GFN(0)).entry & both, both);
+	done();
+}
+
+/* A page on its way elsewhere stays where it is. */
+static void in_flight_is_left_alone(void **state)
+{
+	(void)state;
+	machine(2048, 1024);
+	fault(3, P2M_READ);
+	*p2m_walk(&p, GFN(4)).entry = ENTRY(P2M_IN_FLIGHT);
+	assert_int_equal(inflate(4, 0), ERR_BUSY);
+	assert_int_equal(inflate(0, 9), ERR_BUSY);
+	assert_int_equal(deflate(4, 0), ERR_NOENT);
+	assert_int_equal(p2m_fault(&p, gfn_to_gpa(GFN(4)), P2M_WRITE), P2M_FAULT_NOT_RAM);
+	*p2m_walk(&p, GFN(4)).entry = ENTRY(P2M_EMPTY);
 	done();
 }
 
@@ -415,6 +458,8 @@ int main(void)
 		cmocka_unit_test(neighbours_join),
 		cmocka_unit_test(interleaved_tables_join_too),
 		cmocka_unit_test(split_keeps_content_and_joins_back),
+		cmocka_unit_test(accessed_and_dirty_survive),
+		cmocka_unit_test(in_flight_is_left_alone),
 		cmocka_unit_test(first_write_takes_a_block),
 		cmocka_unit_test(balloon_page),
 		cmocka_unit_test(balloon_block),

@@ -1,0 +1,207 @@
+/* Host frames on their way back: freeing, merging, scrubbing. See mm/frame.h. */
+#include "mm/frame_pool.h"
+#include "mm/zero.h"
+
+#define POISON      0xd1d1d1d1d1d1d1d1ull
+#define SCRUB_ORDER 4u   /* pages scrubbed under one hold of the lock: 2^4 */
+#define BATCH_HOLD  512u /* entries of a batch freed under one hold of the lock */
+
+/* Frames [first, end) of one kind of free state, back into the buddy as the largest blocks they make. */
+static void put_run(uint32_t first, uint32_t end)
+{
+	while (first < end) {
+		uint32_t order = first ? (uint32_t)__builtin_ctz(first) : BUDDY_ORDERS - 1;
+
+		order = MIN(order, 31 - (uint32_t)__builtin_clz(end - first));
+		order = MIN(order, BUDDY_ORDERS - 1);
+		buddy_put(&frame_pool.buddy, first, order);
+		first += 1u << order;
+	}
+}
+
+void frame_settle(void)
+{
+	uint64_t mask = frame_pool.ahead.mask;
+
+	while (mask) {
+		uint32_t low = (uint32_t)__builtin_ctzll(mask);
+		uint64_t above = ~(mask >> low);
+		uint32_t n = above ? (uint32_t)__builtin_ctzll(above) : FRAMES_AHEAD - low;
+		uint32_t first = (uint32_t)frame_pool.ahead.first + low;
+
+		put_run(first, first + n);
+		mask &= n == FRAMES_AHEAD ? 0 : ~(((1ull << n) - 1) << low);
+	}
+	frame_pool.ahead.mask = 0;
+}
+
+void frame_scrub_block(uint32_t index, uint32_t order)
+{
+	uint64_t pages = 1ull << order;
+
+	zero_pages(frame_mfn(index), pages);
+	if (order == 0)
+		frame_move_one(frame_at(index), FRAME_DIRTY, FRAME_FREE);
+	else
+		frame_move_block(frame_at(index), pages, frame_word(FRAME_DIRTY, FRAME_OWNER_NONE),
+			frame_word(FRAME_FREE, FRAME_OWNER_NONE));
+	frame_pool.scrubbed += pages;
+}
+
+static inline void check_owner(const struct frame_account *a, const struct frame *f)
+{
+	uint16_t owner = a ? a->owner : FRAME_OWNER_NONE;
+
+	if (UNLIKELY(f->owner != owner))
+		HV_BUG("frame %llu of guest %u freed by %u",
+			(unsigned long long)(f - frame_table.array) + frame_table.base, f->owner, owner);
+}
+
+/* So that whoever still reads a freed page is found out. */
+static inline void poison(const struct frame *f, uint64_t pages)
+{
+	if (LOCK_DEBUG)
+		fill_words(mfn_to_va(frame_mfn((uint32_t)(f - frame_table.array))), POISON,
+			pages * (PAGE_BYTES / 8));
+}
+
+/* One page back to DIRTY; the lock is held, the buddy and the account do not have it yet. */
+static inline void release_page(const struct frame_account *a, struct frame *f)
+{
+	check_owner(a, f);
+	poison(f, 1);
+	frame_move_one(f, f->state, FRAME_DIRTY);
+	f->word = frame_word(FRAME_DIRTY, FRAME_OWNER_NONE);
+	f->u.refs = 0;
+}
+
+/* One block back to DIRTY and into the buddy; the lock is held, the account not yet credited. */
+static void release(const struct frame_account *a, uint32_t index, uint32_t order)
+{
+	struct frame *f = frame_at(index);
+	uint64_t pages = 1ull << order;
+
+	if (order == 0) {
+		release_page(a, f);
+	} else {
+		check_owner(a, f);
+		poison(f, pages);
+		f->order = 0;
+		f->link = FRAME_LINK_NONE;
+		if (f->state != FRAME_PRIVATE) /* a gfn below 2^32 does not look like a block's head */
+			for (uint64_t i = 0; i < pages; i++)
+				f[i].u.refs = 0;
+		frame_move_block(f, pages, frame_word(f->state, f->owner),
+			frame_word(FRAME_DIRTY, FRAME_OWNER_NONE));
+	}
+	buddy_put(&frame_pool.buddy, index, order);
+}
+
+static inline void credit(struct frame_account *a, uint64_t pages)
+{
+	if (!a)
+		return;
+	HV_BUG_ON(a->used_pages < pages);
+	uint64_t before = frame_owed(a);
+
+	a->used_pages -= pages;
+	frame_pool.used -= pages;
+	frame_pool.headroom += (int64_t)(pages - (frame_owed(a) - before));
+}
+
+void frame_free(struct frame_account *a, mfn_t first, uint32_t order)
+{
+	HV_BUG_ON(order >= BUDDY_ORDERS);
+	frame_check_run(first, 1ull << order);
+	spin_lock(&frame_pool.lock);
+	frame_settle();
+	release(a, frame_index(first), order);
+	credit(a, 1ull << order);
+	spin_unlock(&frame_pool.lock);
+}
+
+/*
+ * Frees single pages off the chain for as long as each lies right before or right after the last:
+ * what a guest gives in order goes into the buddy in large blocks. Returns how many, at most `max`.
+ */
+static uint32_t release_run(const struct frame_account *a, struct frame_batch *b, uint32_t max)
+{
+	uint32_t at = frame_index(MFN(b->head)), first = at, end = at, n = 0;
+
+	do {
+		struct frame *f = frame_at(at);
+		uint32_t next = f->link;
+
+		if (at < first)
+			first = at;
+		else
+			end = at + 1;
+		release_page(a, f);
+		n++;
+		b->head = next;
+		if (next == FRAME_LINK_NONE)
+			break;
+		at = frame_index(MFN(next));
+	} while ((at == end || at + 1 == first) && frame_at(at)->order == 0 && n < max);
+	put_run(first, end);
+	return n;
+}
+
+void frame_batch_free(struct frame_account *a, struct frame_batch *b)
+{
+	while (b->head != FRAME_LINK_NONE) {
+		uint64_t pages = 0;
+
+		spin_lock(&frame_pool.lock);
+		frame_settle();
+		for (uint32_t n = 0; n < BATCH_HOLD && b->head != FRAME_LINK_NONE; n++) {
+			uint32_t index = frame_index(MFN(b->head));
+			uint32_t order = frame_at(index)->order;
+
+			if (order == 0) {
+				uint32_t run = release_run(a, b, BATCH_HOLD - n);
+
+				pages += run;
+				n += run - 1;
+				continue;
+			}
+			b->head = frame_at(index)->link;
+			release(a, index, order);
+			pages += 1ull << order;
+		}
+		credit(a, pages);
+		spin_unlock(&frame_pool.lock);
+		b->pages -= pages;
+	}
+	HV_BUG_ON(b->pages);
+}
+
+uint64_t frame_scrub(uint64_t pages)
+{
+	struct buddy *b = &frame_pool.buddy;
+	uint64_t done = 0;
+
+	while (done < pages) {
+		spin_lock(&frame_pool.lock);
+		frame_settle();
+		uint32_t mask = b->mask[BUDDY_DIRTY];
+
+		if (!mask) {
+			spin_unlock(&frame_pool.lock);
+			break;
+		}
+		/* Small blocks first: they are what merges. */
+		uint32_t order = MIN((uint32_t)__builtin_ctz(mask), SCRUB_ORDER);
+
+		while (1ull << order > pages - done)
+			order--;
+		uint32_t index = buddy_take(b, BUDDY_DIRTY, order);
+
+		frame_scrub_block(index, order);
+		buddy_put(b, index, order);
+		frame_pool.scrubbed_idle += 1ull << order;
+		spin_unlock(&frame_pool.lock);
+		done += 1ull << order;
+	}
+	return done;
+}
