@@ -1,7 +1,7 @@
 /*
  * The auditor: see mm/audit.h. It only reads, trusts no link it follows (indices are checked, lists
- * bounded), and proves the mapping one to one by counting: each leaf's frame names that guest and gfn
- * back, so two leaves cannot name one frame, and there are as many leaves as PRIVATE frames.
+ * bounded), and proves the mapping one to one by counting: each leaf's frame names that guest and
+ * gfn back, so two leaves cannot name one frame, and there are as many leaves as PRIVATE frames.
  */
 #include <stdarg.h>
 
@@ -174,7 +174,8 @@ static void check_leaf(struct guest_audit *g, uint64_t gfn, uint64_t e, uint32_t
 		g->zero_mapped++;
 		if (entry_state(e) != P2M_EMPTY || level != 1 || mfn != frame_pool.zero.v ||
 			e & (slat_format->write | LEAF_PINNED))
-			problem(g->a, "guest %u gfn %#llx: bad entry %#llx", owner, LLU(gfn), LLU(e));
+			problem(g->a, "guest %u gfn %#llx: bad entry %#llx", owner, LLU(gfn),
+				LLU(e));
 		return;
 	}
 	if (level > 2)
@@ -188,7 +189,8 @@ static void check_leaf(struct guest_audit *g, uint64_t gfn, uint64_t e, uint32_t
 
 		g->a->private_leaves++;
 		if (!f || f->state != FRAME_PRIVATE || f->owner != owner || f->u.gfn != gfn + i)
-			problem(g->a, "guest %u gfn %#llx maps frame %llx: %s of guest %u gfn %#llx",
+			problem(g->a,
+				"guest %u gfn %#llx maps frame %llx: %s of guest %u gfn %#llx",
 				owner, LLU(gfn + i), LLU(mfn + i),
 				f ? frame_state_name(f->state) : "no frame", f ? f->owner : 0u,
 				f ? LLU(f->u.gfn) : 0);
@@ -206,8 +208,8 @@ static bool check_table(struct guest_audit *g, uint64_t mfn, uint64_t gfn, uint3
 		g->tables++;
 		return true;
 	}
-	problem(g->a, "guest %u gfn %#llx: table %llx of level %u is %s of guest %u level %u", owner,
-		LLU(gfn), LLU(mfn), level, f ? frame_state_name(f->state) : "no frame",
+	problem(g->a, "guest %u gfn %#llx: table %llx of level %u is %s of guest %u level %u",
+		owner, LLU(gfn), LLU(mfn), level, f ? frame_state_name(f->state) : "no frame",
 		f ? f->owner : 0u, f ? f->u.table.level : 0u);
 	return false;
 }

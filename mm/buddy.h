@@ -4,7 +4,8 @@
  * with their own kind.
  *
  * A block's head has order, link, u.free.prev and u.free.head = 1; its other frames have order 0,
- * link FRAME_LINK_NONE and u.free.head = 0. Frames outside the buddy are not looked into but for their state.
+ * link FRAME_LINK_NONE and u.free.head = 0. Frames outside the buddy are not looked into but for
+ * their state.
  *
  * Inline: these are most of a fault's path. Knuth, "Dynamic Storage Allocation", TAOCP 1, 2.5.
  * Numbers here are indices into the array (mfn - base). Locks: the caller's.
@@ -33,7 +34,8 @@ static inline uint64_t buddy_word(enum buddy_kind kind, uint32_t order, uint32_t
 {
 	uint64_t state = kind == BUDDY_CLEAN ? FRAME_FREE : FRAME_DIRTY;
 
-	return state | (uint64_t)order << 8 | (uint64_t)FRAME_OWNER_NONE << 16 | (uint64_t)link << 32;
+	return state | (uint64_t)order << 8 | (uint64_t)FRAME_OWNER_NONE << 16 |
+	       (uint64_t)link << 32;
 }
 
 static inline enum buddy_kind buddy_kind_of(const struct frame *f)
@@ -94,7 +96,8 @@ static inline void buddy_put(struct buddy *b, uint32_t index, uint32_t order)
 		uint32_t other = index ^ (1u << order);
 		const struct frame *o = &b->array[other];
 
-		if (other >= b->count || (uint16_t)o->word != (state | order << 8) || !o->u.free.head)
+		if (other >= b->count || (uint16_t)o->word != (state | order << 8) ||
+			!o->u.free.head)
 			break;
 		buddy_pull(b, kind, other, order);
 		index &= ~(1u << order);
@@ -104,8 +107,8 @@ static inline void buddy_put(struct buddy *b, uint32_t index, uint32_t order)
 }
 
 /* Takes the block at `head` off its list and gives back all but the 2^order frames at `index`. */
-static inline void buddy_carve(struct buddy *b, enum buddy_kind kind, uint32_t head, uint32_t index,
-	uint32_t order)
+static inline void buddy_carve(
+	struct buddy *b, enum buddy_kind kind, uint32_t head, uint32_t index, uint32_t order)
 {
 	uint32_t have = b->array[head].order;
 
@@ -122,7 +125,7 @@ static inline void buddy_carve(struct buddy *b, enum buddy_kind kind, uint32_t h
 	b->pages[kind] -= 1ull << order;
 }
 
-/* The smallest block of a kind that holds 2^order frames, cut to size. BUDDY_NONE: there is none. */
+/* The smallest block of a kind that holds 2^order frames, cut to size. BUDDY_NONE: none. */
 static inline uint32_t buddy_take(struct buddy *b, enum buddy_kind kind, uint32_t order)
 {
 	uint32_t fits = b->mask[kind] & (~0u << order);

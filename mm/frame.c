@@ -1,4 +1,4 @@
-/* Host frames: states, allocation. See mm/frame.h; free blocks are mm/buddy.h, frees mm/frame_free.c. */
+/* Host frames: their states, and allocation. See mm/frame.h. */
 #include "mm/frame_pool.h"
 
 #define NEAR 8u /* pages apart that still count as touched in order */
@@ -14,8 +14,8 @@ void frame_move(struct frame *f, enum frame_state from, enum frame_state to)
 static _Noreturn void bad_block(const struct frame *f, enum frame_state from, enum frame_state to)
 {
 	HV_BUG("frame %llu: move %s -> %s of its block, but it is %s of %u",
-		(unsigned long long)(f - frame_table.array) + frame_table.base, frame_state_name(from),
-		frame_state_name(to), frame_state_name(f->state), f->owner);
+		(unsigned long long)(f - frame_table.array) + frame_table.base,
+		frame_state_name(from), frame_state_name(to), frame_state_name(f->state), f->owner);
 }
 
 void frame_move_block(struct frame *f, uint64_t pages, uint64_t was, uint64_t now)
@@ -90,7 +90,8 @@ void frame_claim(mfn_t first, uint64_t pages)
 {
 	frame_check_run(first, pages);
 	spin_lock(&frame_pool.lock);
-	frame_move_block(frame_at(frame_index(first)), pages, frame_word(FRAME_RESERVED, FRAME_OWNER_NONE),
+	frame_move_block(frame_at(frame_index(first)), pages,
+		frame_word(FRAME_RESERVED, FRAME_OWNER_NONE),
 		frame_word(FRAME_HV, FRAME_OWNER_NONE));
 	spin_unlock(&frame_pool.lock);
 }
@@ -123,8 +124,8 @@ static inline uint32_t take(uint32_t order, mfn_t want, bool clean)
 }
 
 /* May `a` (NULL: the hypervisor) have `pages` more? Changes nothing. *beyond: not of its min. */
-static inline status_t may_have(const struct frame_account *a, uint64_t pages, uint32_t flags,
-	uint64_t *beyond)
+static inline status_t may_have(
+	const struct frame_account *a, uint64_t pages, uint32_t flags, uint64_t *beyond)
 {
 	bool emergency = flags & FRAME_ALLOC_EMERGENCY;
 
@@ -137,7 +138,8 @@ static inline status_t may_have(const struct frame_account *a, uint64_t pages, u
 
 	*beyond = pages > own ? pages - own : 0;
 	if (LIKELY(frame_pool.headroom >= 0))
-		return !*beyond || frame_pool.headroom >= (int64_t)(*beyond + keep) ? OK : ERR_NOMEM;
+		return !*beyond || frame_pool.headroom >= (int64_t)(*beyond + keep) ? OK
+										    : ERR_NOMEM;
 	/* In debt nothing is had beyond a min but for reclaim, and only what is there. */
 	if (*beyond && !emergency)
 		return ERR_NOMEM;
@@ -145,8 +147,8 @@ static inline status_t may_have(const struct frame_account *a, uint64_t pages, u
 }
 
 /*
- * Tables and the hypervisor's frames go side by side, into a 2 MiB block of their own while there is
- * one: else each would spoil a block that a guest's pages are about to fill.
+ * Tables and the hypervisor's frames go side by side, into a 2 MiB block of their own while there
+ * is one: else each would spoil a block that a guest's pages are about to fill.
  */
 static mfn_t fixed_want(uint32_t order)
 {
@@ -158,8 +160,8 @@ static mfn_t fixed_want(uint32_t order)
 	return frame_block_hint();
 }
 
-static void commit_state(uint32_t index, uint32_t order, enum frame_state to, uint16_t owner,
-	gfn_t gfn)
+static void commit_state(
+	uint32_t index, uint32_t order, enum frame_state to, uint16_t owner, gfn_t gfn)
 {
 	struct frame *f = frame_at(index);
 	uint64_t pages = 1ull << order;
@@ -268,4 +270,3 @@ none:
 	spin_unlock(&pool->lock);
 	return MFN_NONE;
 }
-

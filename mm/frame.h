@@ -24,8 +24,8 @@
 struct frame {
 	union {
 		struct {
-			uint8_t state;  /* enum frame_state; changed by frame_move() and its block form */
-			uint8_t order;  /* of the free block or frame_batch entry this frame heads, else 0 */
+			uint8_t state;  /* enum frame_state; changed by frame_move() only */
+			uint8_t order;  /* of the free block or batch entry it heads; else 0 */
 			uint16_t owner; /* guest id, or FRAME_OWNER_NONE */
 			uint32_t link;  /* free: next block's head; in a frame_batch: next entry;
 			                   level-1 TABLE: see u.table; else FRAME_LINK_NONE */
@@ -40,8 +40,9 @@ struct frame {
 			uint32_t head; /* free: 1 if this frame heads a block */
 		} free;
 		struct {
-			/* Level 1: how many of the 512 pages lie at `link` + their index in the table, `link`
-			 * being the first mfn of an aligned 2 MiB. At 512 the table can become one leaf. */
+			/* Level 1: how many of the 512 pages lie at `link` + their index in the
+			 * table, `link` being the first mfn of an aligned 2 MiB. At 512 the table
+			 * can become one leaf. */
 			uint16_t in_order;
 			uint8_t level;
 			uint8_t spare;
@@ -169,7 +170,7 @@ void frame_share_put(mfn_t mfn); /* refs - 1; frees nothing for the zero frame *
  */
 void frame_move(struct frame *f, enum frame_state from, enum frame_state to);
 
-/* Hints, no lock. First mfn of a free aligned 2 MiB, or MFN_NONE: where a guest's block may start. */
+/* Hints, no lock. First mfn of a free aligned 2 MiB, or MFN_NONE: for a guest's block to start. */
 mfn_t frame_block_hint(void);
 /* More than half of the pool stays free after `pages` more. */
 bool frame_pool_roomy(uint64_t pages);

@@ -44,8 +44,8 @@ status_t frame_pool_init(uint64_t pool_pages, uint64_t hv_reserve_pages, uint64_
 	return s;
 }
 
-status_t frame_account_open(struct frame_account *a, uint16_t owner, uint64_t min_pages,
-	uint64_t *room_pages)
+status_t frame_account_open(
+	struct frame_account *a, uint16_t owner, uint64_t min_pages, uint64_t *room_pages)
 {
 	struct frame_pool *p = &frame_pool;
 

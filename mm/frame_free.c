@@ -6,7 +6,8 @@
 #define SCRUB_ORDER 4u   /* pages scrubbed under one hold of the lock: 2^4 */
 #define BATCH_HOLD  512u /* entries of a batch freed under one hold of the lock */
 
-/* Frames [first, end) of one kind of free state, back into the buddy as the largest blocks they make. */
+/* Frames [first, end) of one kind of free state, back into the buddy as the largest blocks they
+ * make. */
 static void put_run(uint32_t first, uint32_t end)
 {
 	while (first < end) {
@@ -54,7 +55,8 @@ static inline void check_owner(const struct frame_account *a, const struct frame
 
 	if (UNLIKELY(f->owner != owner))
 		HV_BUG("frame %llu of guest %u freed by %u",
-			(unsigned long long)(f - frame_table.array) + frame_table.base, f->owner, owner);
+			(unsigned long long)(f - frame_table.array) + frame_table.base, f->owner,
+			owner);
 }
 
 /* So that whoever still reads a freed page is found out. */
@@ -88,7 +90,8 @@ static void release(const struct frame_account *a, uint32_t index, uint32_t orde
 		poison(f, pages);
 		f->order = 0;
 		f->link = FRAME_LINK_NONE;
-		if (f->state != FRAME_PRIVATE) /* a gfn below 2^32 does not look like a block's head */
+		if (f->state !=
+			FRAME_PRIVATE) /* a gfn below 2^32 does not look like a block's head */
 			for (uint64_t i = 0; i < pages; i++)
 				f[i].u.refs = 0;
 		frame_move_block(f, pages, frame_word(f->state, f->owner),

@@ -36,7 +36,8 @@ static inline struct frame *frame_at(uint32_t mfn)
 
 static uint16_t *object(uint32_t mfn, uint32_t class, uint32_t number)
 {
-	return (uint16_t *)((char *)mfn_to_va(MFN(mfn)) + ((size_t)number << (class + CLASS_MIN_SHIFT)));
+	return (uint16_t *)((char *)mfn_to_va(MFN(mfn)) +
+			    ((size_t)number << (class + CLASS_MIN_SHIFT)));
 }
 
 static void list_add(uint32_t class, uint32_t mfn)
@@ -72,7 +73,7 @@ static bool slab_new(uint32_t class)
 		return false;
 	struct frame *f = frame_of(mfn);
 
-	f->order = (uint8_t)class;
+	f->order = (uint8_t) class;
 	f->u.heap.used = 0;
 	f->u.heap.first = 1;
 	for (uint32_t i = 0; i < count; i++)

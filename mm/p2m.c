@@ -37,7 +37,8 @@ static status_t alloc_table(struct p2m *p, gfn_t gfn, uint32_t level, uint32_t f
 	struct frame *f = frame_of(*out);
 
 	f->u.table.level = (uint8_t)level;
-	f->u.table.block = (uint32_t)(gfn.v >> level_order(level + 1) << level_order(level + 1) >> 9);
+	f->u.table.block =
+		(uint32_t)(gfn.v >> level_order(level + 1) << level_order(level + 1) >> 9);
 	p->table_count++;
 	return OK;
 }
@@ -52,8 +53,8 @@ static void fill_table(const struct p2m *p, uint64_t *t, uint32_t level, uint64_
 	fill_words(t + n, ENTRY(P2M_NONE), TABLE_ENTRIES - n);
 }
 
-status_t p2m_create(struct p2m *p, uint16_t owner, uint64_t pages, uint64_t min_pages,
-	uint64_t *room_pages)
+status_t p2m_create(
+	struct p2m *p, uint16_t owner, uint64_t pages, uint64_t min_pages, uint64_t *room_pages)
 {
 	*p = (struct p2m){ .gfn_count = pages };
 	spinlock_init(&p->lock, LOCK_RANK_P2M);
@@ -142,10 +143,11 @@ status_t p2m_make_table(struct p2m *p, gfn_t gfn, struct p2m_slot s, uint32_t fl
 
 		fill_table(p, t, s.level - 1, first, e);
 	} else {
-		/* Only 2 MiB leaves are made. The pages stay where they are and as accessible, so no flush. */
+		/* Only 2 MiB leaves are made. The pages stay where they are and as accessible, so
+		 * no flush. */
 		struct frame *f = frame_of(table);
 		uint64_t child = leaf_ram_4k(entry_mfn(e)) |
-			(e & (slat_format->accessed | slat_format->dirty));
+				 (e & (slat_format->accessed | slat_format->dirty));
 
 		HV_BUG_ON(s.level != 2);
 		for (uint32_t i = 0; i < TABLE_ENTRIES; i++)
@@ -159,8 +161,8 @@ status_t p2m_make_table(struct p2m *p, gfn_t gfn, struct p2m_slot s, uint32_t fl
 	return OK;
 }
 
-status_t p2m_walk_make(struct p2m *p, gfn_t gfn, uint32_t level, uint32_t flags,
-	struct p2m_slot *out)
+status_t p2m_walk_make(
+	struct p2m *p, gfn_t gfn, uint32_t level, uint32_t flags, struct p2m_slot *out)
 {
 	for (;;) {
 		struct p2m_slot s = p2m_walk_to(p, gfn, level);

@@ -4,9 +4,9 @@
  *
  *   bits 0..2 zero | 3..7 spare | 8..11 enum p2m_state | 12..62 payload | 63 zero
  *
- * a present leaf carries the state in bits 52..54 and "pinned" in bit 55 (SLAT_SW). An all-zero entry is NONE at levels
- * above memory's end, EMPTY entries are written at creation. A level-2 or level-3 entry may hold
- * EMPTY or BALLOONED for its whole 2 MiB or 1 GiB; tables below are made when needed.
+ * a present leaf carries the state in bits 52..54 and "pinned" in bit 55 (SLAT_SW). An all-zero
+ * entry is NONE: what lies beyond memory's end. EMPTY entries are written at creation. An entry of any
+ * level may hold EMPTY or BALLOONED for all it covers; tables below are made when needed.
  *
  * The zero frame: a read of EMPTY maps it read-only; the state stays EMPTY.
  *
@@ -54,8 +54,8 @@ enum p2m_access {
 	P2M_READ = 1u,
 	P2M_WRITE = 2u,
 	P2M_EXEC = 4u,
-	/* Not an access: this fault may take emergency pages (FRAME_ALLOC_EMERGENCY) and go beyond the
-	 * account's max, one 4 KiB page and its tables only. vmm bounds how often (vmm/memwait.h). */
+	/* Not an access: this fault may take emergency pages (FRAME_ALLOC_EMERGENCY) and go beyond
+	 * the account's max, one page and its tables only. vmm bounds how often (vmm/memwait.h). */
 	P2M_GRACE = 8u,
 };
 

@@ -24,7 +24,7 @@ void p2m_batch_finish(struct p2m *p, struct frame_batch *out)
 static inline bool in_range(const struct p2m *p, gfn_t gfn, uint32_t order)
 {
 	return (order == ORDER_4K || order == ORDER_2M) && gfn.v < p->gfn_count &&
-		!(gfn.v & ((1ull << order) - 1)) && p->gfn_count - gfn.v >= 1ull << order;
+	       !(gfn.v & ((1ull << order) - 1)) && p->gfn_count - gfn.v >= 1ull << order;
 }
 
 /* The frame of page `index` leaves its table: it may have been one in order. */
@@ -65,16 +65,16 @@ static inline status_t may_inflate(uint64_t e)
 	return e == ENTRY(P2M_BALLOONED) ? ERR_EXIST : ERR_BUSY;
 }
 
-static __attribute__((noinline)) uint64_t *make_page(struct p2m *p, gfn_t gfn, status_t *err,
-	mfn_t *table)
+static __attribute__((noinline)) uint64_t *make_page(
+	struct p2m *p, gfn_t gfn, status_t *err, mfn_t *table)
 {
 	struct p2m_slot s = p2m_walk(p, gfn);
 
 	*err = may_inflate(*s.entry);
 	/* Emergency pages only where this gains some: an EMPTY block has none to give. */
 	if (*err == OK)
-		*err = p2m_walk_make(p, gfn, 1, entry_present(*s.entry) ? FRAME_ALLOC_EMERGENCY : 0,
-			&s);
+		*err = p2m_walk_make(
+			p, gfn, 1, entry_present(*s.entry) ? FRAME_ALLOC_EMERGENCY : 0, &s);
 	if (*err == ERR_LIMIT)
 		*err = ERR_NOMEM;
 	*table = s.table;
@@ -184,7 +184,8 @@ static status_t deflate_block(struct p2m *p, gfn_t gfn)
 	if (!entry_is_table(e, s.level)) {
 		if (e != ENTRY(P2M_BALLOONED))
 			return ERR_NOENT;
-		status_t err = p2m_walk_make(p, gfn, 2, 0, &s); /* no larger entry is BALLOONED today */
+		status_t err =
+			p2m_walk_make(p, gfn, 2, 0, &s); /* no larger entry is BALLOONED today */
 
 		if (err != OK)
 			return ERR_NOMEM;

@@ -60,8 +60,8 @@ static __attribute__((noinline)) void try_join(struct p2m *p, gfn_t gfn)
 }
 
 /* A frame of its own for the page of `entry`, in a level-1 table, EMPTY or BALLOONED. */
-static inline __attribute__((always_inline)) enum p2m_fault_result populate(struct p2m *p, gfn_t gfn, uint64_t *entry,
-	mfn_t table_mfn, uint64_t was, uint32_t access)
+static inline __attribute__((always_inline)) enum p2m_fault_result populate(
+	struct p2m *p, gfn_t gfn, uint64_t *entry, mfn_t table_mfn, uint64_t was, uint32_t access)
 {
 	struct frame *table = frame_known(table_mfn);
 	uint32_t index = level_index(gfn, 1);
@@ -115,7 +115,8 @@ static bool populate_block(struct p2m *p, gfn_t gfn, struct p2m_slot s)
 	return true;
 }
 
-static __attribute__((noinline)) enum p2m_fault_result fault_slow(struct p2m *p, gfn_t gfn, uint32_t access)
+static __attribute__((noinline)) enum p2m_fault_result fault_slow(
+	struct p2m *p, gfn_t gfn, uint32_t access)
 {
 	for (;;) { /* at most once a level: each round makes a table or returns */
 		struct p2m_slot s = p2m_walk(p, gfn);
@@ -137,7 +138,8 @@ static __attribute__((noinline)) enum p2m_fault_result fault_slow(struct p2m *p,
 			return P2M_FAULT_MAPPED;
 		}
 		if (s.level == 2 && state == P2M_EMPTY && p->populate_2m &&
-			(access & (P2M_WRITE | P2M_GRACE)) == P2M_WRITE && populate_block(p, gfn, s))
+			(access & (P2M_WRITE | P2M_GRACE)) == P2M_WRITE &&
+			populate_block(p, gfn, s))
 			return P2M_FAULT_MAPPED;
 		if (p2m_make_table(p, gfn, s, alloc_flags(access)) != OK) {
 			p->fault_denied++;
@@ -146,7 +148,8 @@ static __attribute__((noinline)) enum p2m_fault_result fault_slow(struct p2m *p,
 	}
 }
 
-static inline __attribute__((always_inline)) enum p2m_fault_result fault(struct p2m *p, gfn_t gfn, uint32_t access)
+static inline __attribute__((always_inline)) enum p2m_fault_result fault(
+	struct p2m *p, gfn_t gfn, uint32_t access)
 {
 	mfn_t table;
 	uint64_t *entry = p2m_find_page(p, gfn, &table);

@@ -38,7 +38,8 @@ static inline bool entry_is_table(uint64_t e, uint32_t level)
 /* Of anything but a table. */
 static inline enum p2m_state entry_state(uint64_t e)
 {
-	return (enum p2m_state)(entry_present(e) ? e >> SLAT_SW_SHIFT & 7 : e >> ENTRY_STATE_SHIFT & 15);
+	return (enum p2m_state)(
+		entry_present(e) ? e >> SLAT_SW_SHIFT & 7 : e >> ENTRY_STATE_SHIFT & 15);
 }
 static inline void entry_write(uint64_t *entry, uint64_t e)
 {
@@ -114,8 +115,8 @@ status_t p2m_make_table(struct p2m *p, gfn_t gfn, struct p2m_slot s, uint32_t fl
 
 /* Walks to `level`, making tables on the way. Those made stay if a later one is not to be had: the
  * states are the same with and without. */
-status_t p2m_walk_make(struct p2m *p, gfn_t gfn, uint32_t level, uint32_t flags,
-	struct p2m_slot *out) MUST_CHECK;
+status_t p2m_walk_make(
+	struct p2m *p, gfn_t gfn, uint32_t level, uint32_t flags, struct p2m_slot *out) MUST_CHECK;
 
 /* p2m_join() with gfn inside memory and the lock held. */
 status_t p2m_join_locked(struct p2m *p, gfn_t gfn) MUST_CHECK;
@@ -123,5 +124,6 @@ status_t p2m_join_locked(struct p2m *p, gfn_t gfn) MUST_CHECK;
 /* p2m_fault() with gfn inside memory and the lock held. */
 enum p2m_fault_result p2m_fault_locked(struct p2m *p, gfn_t gfn, uint32_t access);
 
-/* A table that no entry points to any more: flushes, then frees it; in a batch, leaves it to that. */
+/* A table that no entry points to any more: flushes, then frees it; in a batch, leaves it to that.
+ */
 void p2m_drop_table(struct p2m *p, mfn_t table);

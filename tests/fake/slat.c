@@ -1,4 +1,5 @@
-/* See tests/fake/slat.h. Layouts: SDM vol. 3C "EPT Translation Mechanism"; APM vol. 2 "Nested Paging". */
+/* See tests/fake/slat.h. Layouts: SDM vol. 3C "EPT Translation Mechanism"; APM vol. 2 "Nested
+ * Paging". */
 #include <stdlib.h>
 #include <string.h>
 

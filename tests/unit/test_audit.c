@@ -8,7 +8,8 @@
 static struct p2m a, b;
 static struct p2m *both[] = { &a, &b };
 
-/* Two guests with RAM, a 2 MiB leaf, zero mappings, a balloon and a pin; free frames of both kinds. */
+/* Two guests with RAM, a 2 MiB leaf, zero mappings, a balloon and a pin; free frames of both kinds.
+ */
 static int setup(void **state)
 {
 	struct frame_batch batch;
@@ -25,8 +26,10 @@ static int setup(void **state)
 	for (uint64_t i = 0; i < 600; i++)
 		assert_int_equal(p2m_fault(&a, gfn_to_gpa(GFN(i)), P2M_WRITE), P2M_FAULT_MAPPED);
 	for (uint64_t i = 0; i < 50; i++) {
-		assert_int_equal(p2m_fault(&b, gfn_to_gpa(GFN(i * 3)), P2M_WRITE), P2M_FAULT_MAPPED);
-		assert_int_equal(p2m_fault(&b, gfn_to_gpa(GFN(300 + i)), P2M_READ), P2M_FAULT_MAPPED);
+		assert_int_equal(
+			p2m_fault(&b, gfn_to_gpa(GFN(i * 3)), P2M_WRITE), P2M_FAULT_MAPPED);
+		assert_int_equal(
+			p2m_fault(&b, gfn_to_gpa(GFN(300 + i)), P2M_READ), P2M_FAULT_MAPPED);
 	}
 	p2m_batch_begin(&b, &batch);
 	for (uint64_t i = 0; i < 20; i++)
@@ -120,8 +123,8 @@ static void free_lists(void **state)
 
 static void free_means_zero(void **state)
 {
-	uint64_t *page = mfn_to_va(MFN(frame_table.base +
-		(uint64_t)(frame_in(FRAME_FREE, false) - frame_table.array)));
+	uint64_t *page = mfn_to_va(MFN(
+		frame_table.base + (uint64_t)(frame_in(FRAME_FREE, false) - frame_table.array)));
 	uint64_t *zero = mfn_to_va(frame_zero_mfn());
 
 	(void)state;
@@ -166,7 +169,8 @@ static void tables(void **state)
 	DAMAGE(*above.entry, mfn_to_hpa(other.table).v | slat_format->table, "is table of guest 1");
 	DAMAGE(*above.entry, mfn_to_hpa(MFN(3)).v | slat_format->table, "no frame");
 	DAMAGE(above.entry[1], *above.entry, "table");
-	DAMAGE(*root, mfn_to_hpa(b.slat.root).v | slat_format->table, "table"); /* no endless walk */
+	DAMAGE(*root, mfn_to_hpa(b.slat.root).v | slat_format->table,
+		"table"); /* no endless walk */
 	DAMAGE(frame_of(l1.table)->u.table.in_order, 512, "in order");
 	DAMAGE(frame_of(l1.table)->u.table.level, 2, "level");
 	DAMAGE(frame_of(l1.table)->owner, 1, "of guest 1");

@@ -52,7 +52,8 @@ static void private_frames_are_zero_and_owned(void **state)
 	assert_int_equal(frame_pool_init(UINT64_MAX, 0, 0), OK);
 	assert_int_equal(frame_account_open(&a, 3, 0, NULL), OK);
 	for (uint32_t order = 0; order < 10; order += 9) {
-		assert_int_equal(frame_alloc(&a, FRAME_PRIVATE, order, GFN(512), MFN_NONE, 0, &mfn), OK);
+		assert_int_equal(
+			frame_alloc(&a, FRAME_PRIVATE, order, GFN(512), MFN_NONE, 0, &mfn), OK);
 		assert_true(is_zero(mfn, 1ull << order));
 		for (uint64_t i = 0; i < 1ull << order; i++) {
 			const struct frame *f = frame_of(mfn_add(mfn, i));
@@ -289,7 +290,8 @@ static void broken_invariants_stop_the_machine(void **state)
 	assert_int_equal(get(&a, 0, &mfn), OK);
 	assert_true(FAKE_BUG_REACHED(frame_move(frame_of(mfn), FRAME_PRIVATE, FRAME_FREE)));
 	assert_true(FAKE_BUG_REACHED(frame_move(frame_of(mfn), FRAME_DIRTY, FRAME_FREE)));
-	assert_true(FAKE_BUG_REACHED(frame_move(frame_of(frame_zero_mfn()), FRAME_SHARED, FRAME_HV)));
+	assert_true(
+		FAKE_BUG_REACHED(frame_move(frame_of(frame_zero_mfn()), FRAME_SHARED, FRAME_HV)));
 	assert_true(FAKE_BUG_REACHED(frame_share_put(frame_zero_mfn())));
 	frame_of(frame_zero_mfn())->u.refs = 0;
 	assert_null(frame_of(MFN(0)));

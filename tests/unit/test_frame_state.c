@@ -1,7 +1,8 @@
 #include "mm/frame_state.h"
 #include "tests/unit/unit.h"
 
-/* What a guest can read is reached from FREE (zeroed) or from what a guest had, never from DIRTY. */
+/* What a guest can read is reached from FREE (zeroed) or from what a guest had, never from DIRTY.
+ */
 static void no_dirty_frame_reaches_a_guest(void **state)
 {
 	const enum frame_state readable[] = { FRAME_PRIVATE, FRAME_SHARED, FRAME_IO };

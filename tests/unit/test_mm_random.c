@@ -1,7 +1,7 @@
 /*
- * Over a million random operations on guests that share one pool, against a model so simple that it is
- * right: an array of states and stamps a guest. What a guest reads is compared through the tables as
- * a processor would walk them. With both formats of the second level.
+ * Over a million random operations on guests that share one pool, against a model so simple that it
+ * is right: an array of states and stamps a guest. What a guest reads is compared through the
+ * tables as a processor would walk them. With both formats of the second level.
  */
 #include "mm/frame_pool.h"
 #include "tests/fake/audit.h"
@@ -69,7 +69,7 @@ static void assert_scarce(const struct p2m *p)
 {
 	denied++;
 	assert_true(frame_pool.headroom <= (int64_t)EMERGENCY + 4 ||
-		p->account.used_pages + 4 >= p->account.max_pages);
+		    p->account.used_pages + 4 >= p->account.max_pages);
 }
 
 static void check_page(struct model *m, uint64_t gfn)
@@ -206,8 +206,10 @@ static void balloon_batch(struct model *m)
 
 	p2m_batch_begin(&m->p2m, &batch);
 	pending_count = 0;
-	for (uint32_t i = 0; i < n; i++, gfn = rnd(2) ? gfn + (1ull << (order & 31)) : pick_gfn(m, order & 31)) {
-		status_t want = inflate ? expect_inflate(m, gfn, order) : expect_deflate(m, gfn, order);
+	for (uint32_t i = 0; i < n;
+		i++, gfn = rnd(2) ? gfn + (1ull << (order & 31)) : pick_gfn(m, order & 31)) {
+		status_t want =
+			inflate ? expect_inflate(m, gfn, order) : expect_deflate(m, gfn, order);
 		status_t got;
 
 		if (want == OK && inflate)
@@ -461,7 +463,8 @@ static void run(const struct slat_format *format, uint64_t pool, uint64_t first_
 	fake_audit_clean(NULL, 0);
 	fake_flush_hook = NULL;
 	assert_int_equal(frame_pool_free(), pool);
-	print_message("%s, %llu pages: %llu joins, %llu splits, %llu blocks, %llu waits, %llu denied\n",
+	print_message(
+		"%s, %llu pages: %llu joins, %llu splits, %llu blocks, %llu waits, %llu denied\n",
 		format->name, (unsigned long long)pool, (unsigned long long)joined,
 		(unsigned long long)split, (unsigned long long)blocks, (unsigned long long)waited,
 		(unsigned long long)denied);

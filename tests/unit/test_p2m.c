@@ -21,7 +21,10 @@ static void done(void)
 	struct p2m *list[] = { &p };
 
 	fake_audit_clean(list, 1);
+	uint64_t flushes = fake_flush_count;
+
 	p2m_destroy(&p);
+	assert_true(fake_flush_count > flushes); /* before its frames are anyone's */
 	fake_audit_clean(list, 1);
 	fake_audit_clean(NULL, 0);
 }
@@ -453,21 +456,15 @@ static void names(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(reading_costs_no_frame),
-		cmocka_unit_test(memory_has_an_end),
-		cmocka_unit_test(neighbours_join),
-		cmocka_unit_test(interleaved_tables_join_too),
+		cmocka_unit_test(reading_costs_no_frame), cmocka_unit_test(memory_has_an_end),
+		cmocka_unit_test(neighbours_join), cmocka_unit_test(interleaved_tables_join_too),
 		cmocka_unit_test(split_keeps_content_and_joins_back),
 		cmocka_unit_test(accessed_and_dirty_survive),
 		cmocka_unit_test(in_flight_is_left_alone),
-		cmocka_unit_test(first_write_takes_a_block),
-		cmocka_unit_test(balloon_page),
-		cmocka_unit_test(balloon_block),
-		cmocka_unit_test(copies),
-		cmocka_unit_test(shortage),
-		cmocka_unit_test(admission),
-		cmocka_unit_test(no_bytes_pass_between_guests),
-		cmocka_unit_test(names),
+		cmocka_unit_test(first_write_takes_a_block), cmocka_unit_test(balloon_page),
+		cmocka_unit_test(balloon_block), cmocka_unit_test(copies),
+		cmocka_unit_test(shortage), cmocka_unit_test(admission),
+		cmocka_unit_test(no_bytes_pass_between_guests), cmocka_unit_test(names),
 		cmocka_unit_test(pins), /* ends with a lock held */
 	};
 
