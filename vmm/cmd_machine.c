@@ -1,0 +1,144 @@
+/* The machine: info, dmesg, uptime, shutdown, reboot, debug. */
+#include "mm/heap.h"
+#include "vmm/base/log.h"
+#include "vmm/base/parse.h"
+#include "vmm/base/string.h"
+#include "vmm/command.h"
+#include "vmm/console.h"
+#include "vmm/console_attach.h"
+#include "vmm/hv.h"
+#include "vmm/overcommit.h"
+#include "vmm/platform.h"
+#include "vmm/sched.h"
+
+static uint64_t table_pages(void)
+{
+	uint64_t n = 0;
+
+	for (struct guest *g = guest_next(NULL); g; g = guest_next(g))
+		n += g->p2m.table_count;
+	return n;
+}
+
+static uint64_t boot_ticks(void)
+{
+	return hv_first_guest_tsc ? hv_first_guest_tsc - hv_entry_tsc : 0;
+}
+
+static void info_json(const struct platform_info *p, const struct frame_counts *n)
+{
+	struct overcommit_stats o;
+	struct json j;
+
+	overcommit_stats(&o);
+	command_json_begin(&j);
+	json_string(&j, "machine", p->emulator);
+	json_string(&j, "cpu", p->cpu);
+	json_u64(&j, "cpus", p->cpu_count);
+	json_u64(&j, "tsc_khz", platform_tsc_khz);
+	json_string(&j, "virtualisation", virt_caps.name);
+	json_u64(&j, "ram_bytes", p->ram_bytes);
+	json_u64(&j, "pool_pages", n->pool_limit);
+	json_u64(&j, "pool_used_pages", n->pool_used);
+	json_u64(&j, "pool_free_pages", n->pool_free);
+	json_u64(&j, "pool_promised_pages", n->promised);
+	json_u64(&j, "pool_emergency_pages", n->emergency);
+	json_string(&j, "memory_level", overcommit_level_name(o.level));
+	json_u64(&j, "guests", guest_count());
+	json_u64(&j, "frame_metadata_bytes", sizeof(struct frame));
+	json_u64(&j, "metadata_kib", hv_memory.metadata_bytes >> 10);
+	json_u64(&j, "hypervisor_image_kib", hv_memory.image_bytes >> 10);
+	json_u64(&j, "hypervisor_heap_kib", heap_used_bytes() >> 10);
+	json_u64(&j, "hypervisor_tables_kib", table_pages() * PAGE_BYTES >> 10);
+	json_u64(&j, "boot_to_first_guest_ticks", boot_ticks());
+	command_json_end(&j);
+}
+
+void cmd_info(const struct command_args *a)
+{
+	struct platform_info p;
+	struct frame_counts n;
+	struct overcommit_stats o;
+	uint64_t promised = 0;
+	char s[6][16];
+
+	platform_info(&p);
+	frame_counts(&n);
+	overcommit_stats(&o);
+	if (a->json) {
+		info_json(&p, &n);
+		return;
+	}
+	for (struct guest *g = guest_next(NULL); g; g = guest_next(g))
+		promised += g->p2m.gfn_count;
+	console_printf("machine      %s: %s, %u CPU%s, %lu kHz\n", p.emulator, p.cpu, p.cpu_count,
+		p.cpu_count == 1 ? "" : "s", platform_tsc_khz);
+	console_printf("guests run   by %s\n", virt_caps.name);
+	console_printf("memory       %s of RAM; pool %s: %s used, %s free (level %s), %s in reserve\n",
+		format_size(s[0], 16, p.ram_bytes), format_size(s[1], 16, n.pool_limit * PAGE_BYTES),
+		format_size(s[2], 16, n.pool_used * PAGE_BYTES),
+		format_size(s[3], 16, n.pool_free * PAGE_BYTES), overcommit_level_name(o.level),
+		format_size(s[4], 16, n.emergency * PAGE_BYTES));
+	console_printf("guests       %u, with %s of memory in all: %llu.%02llu times the pool\n",
+		guest_count(), format_size(s[0], 16, promised * PAGE_BYTES),
+		promised / MAX(n.pool_limit, 1ull), promised * 100 / MAX(n.pool_limit, 1ull) % 100);
+	console_printf("hypervisor   image %s, heap %s, guests' tables %s, frame table %s (%lu a frame)\n",
+		format_size(s[0], 16, hv_memory.image_bytes), format_size(s[1], 16, heap_used_bytes()),
+		format_size(s[2], 16, table_pages() * PAGE_BYTES),
+		format_size(s[3], 16, hv_memory.metadata_bytes), sizeof(struct frame));
+}
+
+static void dmesg_line(void *ctx, const char *line, size_t n)
+{
+	(void)ctx;
+	console_write(line, n);
+}
+
+void cmd_dmesg(const struct command_args *a)
+{
+	(void)a;
+	log_replay(dmesg_line, NULL);
+}
+
+void cmd_uptime(const struct command_args *a)
+{
+	uint64_t ms = platform_ns() / 1000000;
+	uint64_t idle = sched_idle_tsc() / MAX(platform_tsc_khz, 1ull);
+	struct json j;
+
+	if (a->json) {
+		command_json_begin(&j);
+		json_u64(&j, "uptime_ms", ms);
+		json_u64(&j, "idle_ms", idle);
+		command_json_end(&j);
+		return;
+	}
+	console_printf("up %lu.%lu s, idle %lu.%lu s (%llu%%)\n", ms / 1000, ms % 1000 / 100, idle / 1000,
+		idle % 1000 / 100, MIN(idle * 100 / MAX(ms, 1ull), 100ull));
+}
+
+void cmd_shutdown(const struct command_args *a)
+{
+	(void)a;
+	console_printf("shutting down\n");
+	console_flush();
+	platform_shutdown(0);
+}
+
+void cmd_reboot(const struct command_args *a)
+{
+	(void)a;
+	console_printf("rebooting\n");
+	console_flush();
+	platform_reboot();
+}
+
+void cmd_debug(const struct command_args *a)
+{
+	if (!hv_config.debug_commands)
+		command_error("debug: not in this configuration; write debug; at its top level");
+	else if (strcmp(a->word[0], "scrub"))
+		command_error("debug: unknown \"%.20s\"; there is: scrub", a->word[0]);
+	else
+		console_printf("%lu frames scrubbed\n", frame_scrub(UINT64_MAX));
+}

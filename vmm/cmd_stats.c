@@ -1,0 +1,156 @@
+/* stats: of the pool, or of one guest. One list of names and numbers serves people and machines. */
+#include "vmm/command.h"
+#include "vmm/console.h"
+#include "vmm/hcdecode.h"
+#include "vmm/overcommit.h"
+#include "vmm/platform.h"
+#include "vmm/sched.h"
+
+struct sink {
+	struct json *json; /* NULL: for people */
+};
+
+static void section(struct sink *s, const char *name)
+{
+	if (s->json)
+		json_object(s->json, name);
+	else
+		console_printf("%s\n", name);
+}
+
+static void section_end(struct sink *s)
+{
+	if (s->json)
+		json_object_end(s->json);
+}
+
+static void number(struct sink *s, const char *name, uint64_t value)
+{
+	if (s->json)
+		json_u64(s->json, name, value);
+	else
+		console_printf("  %-20s %12lu\n", name, value);
+}
+
+static void pool_stats(struct sink *s)
+{
+	struct frame_counts n;
+	struct overcommit_stats o;
+
+	frame_counts(&n);
+	overcommit_stats(&o);
+	section(s, "pool_pages");
+	number(s, "limit", n.pool_limit);
+	number(s, "used", n.pool_used);
+	number(s, "free", n.pool_free);
+	number(s, "promised", n.promised);
+	number(s, "emergency", n.emergency);
+	section_end(s);
+	section(s, "frames");
+	for (uint32_t i = 0; i < FRAME_STATE_COUNT; i++)
+		number(s, frame_state_name((enum frame_state)i), n.by_state[i]);
+	number(s, "scrubbed", n.scrubbed);
+	number(s, "scrubbed_idle", n.scrubbed_idle);
+	section_end(s);
+	section(s, "overcommit");
+	number(s, "level", o.level);
+	number(s, "steps", o.steps);
+	number(s, "kicks", o.kicks);
+	number(s, "level_changes", o.level_changes);
+	section_end(s);
+	number(s, "idle_ms", sched_idle_tsc() / MAX(platform_tsc_khz, 1ull));
+}
+
+static void exit_stats(struct sink *s, const struct guest *g)
+{
+	section(s, "exits");
+	for (uint32_t c = 0; c < VIRT_COUNTERS; c++) {
+		uint64_t n = 0;
+		for (uint32_t i = 0; i < g->vcpu_count; i++)
+			n += g->vcpu[i].virt->count[c];
+		number(s, virt_counter_name((enum virt_counter)c), n);
+	}
+	section_end(s);
+	section(s, "hypercalls");
+	for (uint32_t i = 0; i < AERO_HC_COUNT; i++)
+		number(s, hc_name(i), g->hypercalls[i]);
+	number(s, "errors", g->hypercall_errors);
+	section_end(s);
+}
+
+static void memory_stats(struct sink *s, const struct p2m *p)
+{
+	section(s, "pages");
+	for (uint32_t i = P2M_EMPTY; i < P2M_STATE_COUNT; i++)
+		number(s, p2m_state_name((enum p2m_state)i), p->pages[i]);
+	number(s, "in_2m", p->pages_in_2m);
+	number(s, "zero_mapped", p->zero_mapped);
+	number(s, "tables", p->table_count);
+	section_end(s);
+	section(s, "faults");
+	number(s, "populate", p->fault_populate);
+	number(s, "populate_2m", p->fault_2m);
+	number(s, "zero_read", p->fault_zero_read);
+	number(s, "cow_zero", p->fault_cow_zero);
+	number(s, "spurious", p->fault_spurious);
+	number(s, "denied", p->fault_denied);
+	number(s, "balloon_touch", p->balloon_touch);
+	number(s, "split_2m", p->split_2m);
+	number(s, "join_2m", p->join_2m);
+	section_end(s);
+}
+
+static void balloon_stats(struct sink *s, const struct balloon *b)
+{
+	section(s, "balloon");
+	number(s, "target", b->target_pages);
+	number(s, "actual", balloon_actual_pages(b));
+	number(s, "inflated", b->inflate_pages);
+	number(s, "inflated_2m", b->inflate_2m);
+	number(s, "deflated", b->deflate_pages);
+	number(s, "deflated_urgent", b->deflate_urgent_pages);
+	number(s, "refused_ranges", b->refused_ranges);
+	number(s, "reports", b->report_count);
+	number(s, "backoffs", b->backoff_count);
+	number(s, "statistics", b->stats_count);
+	number(s, "pressure", b->pressure_count);
+	section_end(s);
+}
+
+static void guest_stats(struct sink *s, const struct guest *g)
+{
+	exit_stats(s, g);
+	memory_stats(s, &g->p2m);
+	balloon_stats(s, &g->balloon);
+	section(s, "waits");
+	number(s, "count", g->vcpu[0].wait_count);
+	number(s, "total_us", g->vcpu[0].wait_ns_total / 1000);
+	number(s, "grace_pages", g->grace_total);
+	number(s, "outside_accesses", g->access_outside);
+	section_end(s);
+	section(s, "disk");
+	number(s, "reads", g->disk.reads);
+	number(s, "read_sectors", g->disk.read_sectors);
+	number(s, "writes", g->disk.writes);
+	number(s, "write_sectors", g->disk.write_sectors);
+	number(s, "errors", g->disk.errors);
+	section_end(s);
+}
+
+void cmd_stats(const struct command_args *a)
+{
+	struct guest *g = NULL;
+	struct json j;
+	struct sink s = { a->json ? &j : NULL };
+
+	if (a->count && !(g = command_guest(a->word[0])))
+		return;
+	if (a->json)
+		command_json_begin(&j);
+	if (g)
+		guest_stats(&s, g);
+	else
+		pool_stats(&s);
+	if (a->json)
+		command_json_end(&j);
+}

@@ -1,0 +1,195 @@
+#include "vmm/console.h"
+
+#include "vmm/base/fmt.h"
+#include "vmm/base/log.h"
+#include "vmm/base/string.h"
+#include "vmm/command.h"
+#include "vmm/console_attach.h"
+#include "vmm/lineedit.h"
+#include "vmm/platform.h"
+
+#define OUT_BYTES   16384u
+#define POLL_KEYS   64u  /* bytes taken a poll: a pasted line does not hold up guests */
+#define ATTACH_BYTES 512u
+#define KEY_DETACH  0x1d /* Ctrl-] */
+
+/* Owner: the boot CPU, from the scheduler's loop. */
+static struct {
+	struct lineedit edit;
+	char out[OUT_BYTES]; /* what the port has not taken yet */
+	uint32_t head, tail; /* free-running */
+	uint16_t attached;   /* guest id whose console is shown; 0: none */
+	bool ready;          /* prompt and line may be on the screen */
+	bool running;        /* a command runs: they are not */
+} con;
+
+static void drain(void)
+{
+	while (con.tail != con.head && platform_try_putc(con.out[con.tail % OUT_BYTES]))
+		con.tail++;
+}
+
+/* Nothing is lost: with the ring full, the port sets the pace. */
+static void put(char c)
+{
+	if (con.head - con.tail == OUT_BYTES)
+		platform_putc(con.out[con.tail++ % OUT_BYTES]);
+	con.out[con.head++ % OUT_BYTES] = c;
+}
+
+void console_write(const char *s, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (s[i] == '\n')
+			put('\r');
+		put(s[i]);
+	}
+}
+
+void console_printf(const char *fmt, ...)
+{
+	char text[512];
+	va_list ap;
+
+	va_start(ap, fmt);
+	int n = fmt_vsnprintf(text, sizeof(text), fmt, ap);
+	va_end(ap);
+	console_write(text, MIN((size_t)n, sizeof(text) - 1));
+}
+
+static void edit_out(void *ctx, const char *s, size_t n)
+{
+	(void)ctx;
+	console_write(s, n);
+}
+
+/* A log line comes above the line being typed, which is drawn again below it. */
+static void log_line(const char *line, size_t n)
+{
+	bool typing = con.ready && !con.running && !con.attached;
+
+	if (typing)
+		lineedit_hide(&con.edit);
+	console_write(line, n);
+	if (typing)
+		lineedit_show(&con.edit);
+}
+
+void console_flush(void)
+{
+	while (con.tail != con.head)
+		platform_putc(con.out[con.tail++ % OUT_BYTES]);
+}
+
+void console_init(void)
+{
+	lineedit_init(&con.edit, "aerostat> ", edit_out, command_complete, NULL);
+	log_set_sink(log_line, LOG_WARN);
+	console_printf("\nAerostat: %u guests. `help` lists the commands, Tab completes.\n",
+		guest_count());
+	con.ready = true;
+	lineedit_start(&con.edit);
+}
+
+/* ---- a guest's console ------------------------------------------------------------------------- */
+
+void console_attach(struct guest *g)
+{
+	console_printf("-- %s: Ctrl-] returns --\n", g->config.name);
+	con.attached = g->id;
+}
+
+static struct guest *attached_guest(void)
+{
+	for (struct guest *g = guest_next(NULL); g; g = guest_next(g))
+		if (g->id == con.attached)
+			return g;
+	return NULL;
+}
+
+static void detach(const char *why)
+{
+	con.attached = 0;
+	console_printf("\n-- %s --\n", why);
+	lineedit_start(&con.edit);
+}
+
+/* Its output goes to the screen as fast as the port takes it, no faster: the ring holds the rest. */
+static bool show_guest(struct guest *g)
+{
+	char text[ATTACH_BYTES];
+	uint32_t room = OUT_BYTES - (con.head - con.tail);
+
+	if (room < OUT_BYTES / 2)
+		return true;
+	spin_lock(&g->lock);
+	size_t n = gconsole_take(&g->console, text, sizeof(text));
+	spin_unlock(&g->lock);
+	for (size_t i = 0; i < n; i++) {
+		if (text[i] == '\n')
+			put('\r');
+		put(text[i]);
+	}
+	return n != 0;
+}
+
+static bool poll_attached(void)
+{
+	struct guest *g = attached_guest();
+
+	if (!g) {
+		detach("the guest is gone");
+		return true;
+	}
+	bool did = show_guest(g);
+	for (uint32_t i = 0; i < POLL_KEYS; i++) {
+		int c = platform_getc();
+		if (c < 0)
+			break;
+		did = true;
+		if (c == KEY_DETACH) {
+			detach("back at the hypervisor");
+			return true;
+		}
+		char key = (char)c;
+		if (!guest_console_input(g, &key, 1))
+			console_write("\a", 1);
+	}
+	return did;
+}
+
+/* ---- the prompt ------------------------------------------------------------------------------------ */
+
+static void run_line(void)
+{
+	char line[LINEEDIT_BYTES];
+
+	str_copy(line, sizeof(line), con.edit.line);
+	con.running = true;
+	command_run(line);
+	con.running = false;
+	if (!con.attached)
+		lineedit_start(&con.edit);
+}
+
+static bool poll_prompt(void)
+{
+	uint32_t taken = 0;
+
+	for (; taken < POLL_KEYS && !con.attached; taken++) {
+		int c = platform_getc();
+		if (c < 0)
+			break;
+		if (lineedit_key(&con.edit, (char)c))
+			run_line();
+	}
+	return taken != 0;
+}
+
+bool console_poll(void)
+{
+	bool did = con.attached ? poll_attached() : poll_prompt();
+
+	drain();
+	return did || con.tail != con.head;
+}
