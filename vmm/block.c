@@ -12,7 +12,10 @@ struct block_slot {
 	uint64_t first, count; /* sectors */
 };
 
-/* Written at boot and by guest_create() only, both on the boot CPU between vCPUs. */
+#define BLOCK_PIECE_SECTORS 128u
+
+/* Written at boot and by guest_create() only, both on the boot CPU between vCPUs; `bounce` by the CPU
+ * that serves a request, one at a time. */
 static struct {
 	uint32_t disk;         /* platform disk index */
 	status_t status;       /* OK: usable */
@@ -20,6 +23,7 @@ static struct {
 	uint64_t next;         /* first sector not given away */
 	uint32_t slot_count;
 	struct block_slot slot[CONFIG_GUEST_MAX * 2];
+	uint8_t bounce[BLOCK_PIECE_SECTORS * AERO_SECTOR_BYTES];
 } block;
 
 static status_t check_disk(uint32_t index)
@@ -124,56 +128,64 @@ status_t block_open(const struct config_guest *guest, struct block_region *out,
 	return OK;
 }
 
-/* One piece that lies in one page: no copy, the disk reads and writes the pinned page itself. */
-static status_t transfer_page(struct guest *g, bool write, uint64_t sector, uint32_t sectors,
-	uint64_t gpa)
+static int64_t disk_failed(struct guest *g)
 {
-	struct block_region *r = &g->disk;
-	gfn_t gfn = gpa_to_gfn(GPA(gpa));
-	void *page;
-	status_t s = p2m_pin(&g->p2m, gfn, &page);
+	g->disk.errors++;
+	guest_log(g, LOG_WARN, "its disk reported an error");
+	return -AERO_EIO;
+}
+
+/* The range was checked, so a copy fails only for want of memory; which page lacks is the caller's
+ * to find: all of the piece is named by its first address. */
+static int64_t copy_failed(struct block_wait *wait, status_t s, uint64_t gpa, uint64_t bytes)
+{
+	if (s != ERR_NOMEM && s != ERR_LIMIT)
+		return -AERO_EFAULT;
+	*wait = (struct block_wait){ .gpa = GPA(gpa), .bytes = bytes };
+	return -AERO_ENOMEM;
+}
+
+static int64_t read_piece(struct guest *g, uint64_t sector, uint32_t sectors, uint64_t gpa,
+	struct block_wait *wait)
+{
+	uint64_t bytes = (uint64_t)sectors * AERO_SECTOR_BYTES;
+
+	if (platform_disk_read(g->disk.disk, sector, sectors, block.bounce) != OK)
+		return disk_failed(g);
+	status_t s = p2m_copy_to(&g->p2m, GPA(gpa), block.bounce, bytes);
+
+	return s == OK ? 0 : copy_failed(wait, s, gpa, bytes);
+}
+
+static int64_t write_piece(struct guest *g, uint64_t sector, uint32_t sectors, uint64_t gpa,
+	struct block_wait *wait)
+{
+	uint64_t bytes = (uint64_t)sectors * AERO_SECTOR_BYTES;
+	status_t s = p2m_copy_from(&g->p2m, GPA(gpa), block.bounce, bytes);
 
 	if (s != OK)
-		return s;
-	char *at = (char *)page + (gpa & PAGE_OFFSET_MASK);
-
-	s = write ? platform_disk_write(r->disk, r->first_sector + sector, sectors, at) :
-		    platform_disk_read(r->disk, r->first_sector + sector, sectors, at);
-	p2m_unpin(&g->p2m, gfn);
-	return s == OK ? OK : ERR_IO;
+		return copy_failed(wait, s, gpa, bytes);
+	if (platform_disk_write(g->disk.disk, sector, sectors, block.bounce) != OK)
+		return disk_failed(g);
+	return 0;
 }
 
-static int64_t transfer_error(struct guest *g, status_t s, uint64_t gpa, gpa_t *wait)
+/*
+ * In pieces through a buffer: with pins instead, each page of a 2 MiB block would split it, and a
+ * guest that pages out under pressure would need tables for that.
+ */
+static int64_t transfer(struct guest *g, const struct aero_block_req *r, struct block_wait *wait)
 {
-	switch (s) {
-	case ERR_NOMEM:
-	case ERR_LIMIT:
-		*wait = GPA(gpa);
-		return -AERO_ENOMEM;
-	case ERR_BUSY: /* a page the hypervisor has pinned: the balloon's channel */
-		return -AERO_EBUSY;
-	case ERR_IO:
-		g->disk.errors++;
-		guest_log(g, LOG_WARN, "its disk reported an error");
-		return -AERO_EIO;
-	default:
-		return -AERO_EFAULT;
-	}
-}
-
-static int64_t transfer(struct guest *g, const struct aero_block_req *r, gpa_t *wait)
-{
-	bool write = r->op == AERO_BLOCK_WRITE;
-	uint64_t gpa = r->gpa, sector = r->sector;
+	uint64_t sector = g->disk.first_sector + r->sector, gpa = r->gpa;
 	uint32_t left = r->sectors;
 
 	while (left) {
-		uint32_t room = (uint32_t)((PAGE_BYTES - (gpa & PAGE_OFFSET_MASK)) / AERO_SECTOR_BYTES);
-		uint32_t n = MIN(left, room);
-		status_t s = transfer_page(g, write, sector, n, gpa);
+		uint32_t n = MIN(left, BLOCK_PIECE_SECTORS);
+		int64_t result = r->op == AERO_BLOCK_WRITE ? write_piece(g, sector, n, gpa, wait) :
+							     read_piece(g, sector, n, gpa, wait);
 
-		if (s != OK)
-			return transfer_error(g, s, gpa, wait);
+		if (result)
+			return result;
 		gpa += (uint64_t)n * AERO_SECTOR_BYTES;
 		sector += n;
 		left -= n;
@@ -181,9 +193,9 @@ static int64_t transfer(struct guest *g, const struct aero_block_req *r, gpa_t *
 	return 0;
 }
 
-int64_t block_request(struct guest *g, const struct aero_block_req *r, gpa_t *wait)
+int64_t block_request(struct guest *g, const struct aero_block_req *r, struct block_wait *wait)
 {
-	*wait = GPA(BLOCK_NO_WAIT);
+	wait->bytes = 0;
 	if (g->disk.sector_count == 0)
 		return -AERO_ENOENT;
 	int64_t result = hc_check_block(r, g->disk.sector_count, g->p2m.gfn_count * PAGE_BYTES);

@@ -20,10 +20,12 @@ void block_init(const struct config *config);
 status_t block_open(const struct config_guest *guest, struct block_region *out,
 	char error[CONFIG_ERROR_BYTES]) MUST_CHECK;
 
-/*
- * One request: 0 or -AERO_E*, as it goes to the guest. *wait is the address of a page of its buffer
- * that cannot be given now, else BLOCK_NO_WAIT (nothing is promised of the buffer then; the request
- * may be made again).
- */
-#define BLOCK_NO_WAIT UINT64_MAX
-int64_t block_request(struct guest *g, const struct aero_block_req *r, gpa_t *wait);
+/* What of a request's buffer cannot be given now; bytes 0: nothing of the kind. */
+struct block_wait {
+	gpa_t gpa;
+	uint64_t bytes;
+};
+
+/* One request: 0 or -AERO_E*, as it goes to the guest. If it lacks memory *wait says for what; nothing
+ * is promised of the buffer then, and the request may be made again. */
+int64_t block_request(struct guest *g, const struct aero_block_req *r, struct block_wait *wait);

@@ -83,19 +83,20 @@ static int64_t hc_block_io(struct vcpu *v, uint64_t gpa, uint64_t count, uint64_
 	struct aero_block_req req[64];
 	uint64_t bytes = count * sizeof(req[0]), sectors = 0, tried = 0;
 	status_t s = p2m_copy_from(&g->p2m, GPA(gpa), req, bytes);
-	gpa_t again = GPA(BLOCK_NO_WAIT);
+	struct block_wait wait = { .bytes = 0 };
 
 	(void)c;
 	if (s != OK)
 		return copy_error(v, s, gpa, bytes, P2M_READ);
 	for (; tried < count && sectors < BLOCK_CALL_SECTORS; tried++) {
-		req[tried].status = (int16_t)block_request(g, &req[tried], &again);
-		if (again.v != BLOCK_NO_WAIT)
+		req[tried].status = (int16_t)block_request(g, &req[tried], &wait);
+		if (wait.bytes)
 			break;
 		sectors += MIN(req[tried].sectors, HC_BLOCK_SECTORS_MAX);
 	}
-	if (again.v != BLOCK_NO_WAIT && tried == 0)
-		return copy_error(v, ERR_NOMEM, again.v, 1, P2M_WRITE);
+	if (wait.bytes && tried == 0)
+		return copy_error(v, ERR_NOMEM, wait.gpa.v, wait.bytes,
+			req[0].op == AERO_BLOCK_WRITE ? P2M_READ : P2M_WRITE);
 	s = p2m_copy_to(&g->p2m, GPA(gpa), req, tried * sizeof(req[0]));
 	return s == OK ? (int64_t)tried : -AERO_EFAULT;
 }
