@@ -51,7 +51,8 @@ static bool gives(const struct policy_guest *g)
 
 /*
  * Pages that a guest needs now. With fresh statistics: what its kernel manages less what it says is
- * available; else what it holds. Plus what it asked for, a step while it waits, and an eighth to move in.
+ * available; else what it holds. Plus what it asked for, a step while it waits, and an eighth to move
+ * in. One that uses all it has may need far more than it can show: it is taken for half as much again.
  */
 static uint64_t demand(const struct policy_guest *g)
 {
@@ -59,6 +60,8 @@ static uint64_t demand(const struct policy_guest *g)
 	uint64_t in_use = g->stats_fresh ? managed - MIN(g->available_pages, managed) : g->used_pages;
 	uint64_t need = in_use + in_use / 8 + g->wanted_pages;
 
+	if (in_use > managed - managed / 16)
+		need = MAX(need, in_use + in_use / 2);
 	if (g->waiting)
 		need = MAX(need, g->used_pages + g->memory_pages / 8);
 	if (!gives(g))
@@ -144,6 +147,18 @@ static uint64_t operator_balloon(const struct policy_guest *g)
 	return g->memory_pages - MIN(g->operator_pages, g->memory_pages);
 }
 
+/*
+ * Some balloon is larger than the operator wants: memory was short and is shared out. As long as there
+ * is no plenty, it stays shared out by the same rule, or whoever spiked first would keep the most.
+ */
+static bool policy_holds(const struct policy_guest *guests, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (guests[i].target_pages > operator_balloon(&guests[i]))
+			return true;
+	return false;
+}
+
 /* Plenty: balloons go back to what the operator wants, a quarter of the spare memory a step. */
 static void relax(const struct policy_pool *pool, const struct policy_marks *m,
 	const struct policy_guest *guests, uint32_t n, struct policy_target *out)
@@ -187,7 +202,8 @@ void policy_step(const struct policy_pool *pool, const struct policy_guest *gues
 
 	policy_marks(pool->pool_pages, &m);
 	plan->level = next_level(pool, &m);
-	if (plan->level == POLICY_HIGH) {
+	if (plan->level == POLICY_HIGH &&
+		(pool->free_pages > m.leave[POLICY_SOFT] || !policy_holds(guests, guest_count))) {
 		relax(pool, &m, guests, guest_count, plan->guest);
 		return;
 	}

@@ -6,12 +6,13 @@
 
 /* Periods by what is going on; a kick shortens the wait to KICK_NS, never to nothing. */
 #define CALM_NS        (100 * MS)
-#define SHORT_NS       (10 * MS)
+#define SHORT_NS       (10 * MS) /* somebody waits, or a balloon is larger than the operator wants */
 #define KICK_NS        (1 * MS)
 #define STATS_CALM_NS  (2000 * MS)
 #define STATS_SHORT_NS (100 * MS)
 #define STATS_FRESH_NS (5000 * MS)
 #define WANTED_HALF_NS (500 * MS)
+#define PATIENCE_NS    (3000 * MS)
 
 /* Owner: the boot CPU, from the scheduler's loop. */
 static struct {
@@ -64,6 +65,18 @@ static uint64_t wanted_now(const struct balloon *b, uint64_t now_ns)
 	return halvings < 64 ? b->wanted_pages >> halvings : 0;
 }
 
+/*
+ * It will not give more, and that is to be lived with: it says why for good, or says that it has nothing
+ * left long after it was asked. Paging out takes a while; that alone must not keep its memory for it.
+ */
+static bool cannot_give(const struct balloon *b, uint64_t now_ns)
+{
+	if (b->state != AERO_BALLOON_BACKOFF)
+		return false;
+	return b->reason == AERO_REASON_NO_SWAP || b->reason == AERO_REASON_OOM_GUARD ||
+		b->reason == AERO_REASON_PINNED || now_ns - b->target_ns > PATIENCE_NS;
+}
+
 static void view_guest(const struct guest *g, uint64_t now_ns, struct policy_guest *out)
 {
 	const struct balloon *b = &g->balloon;
@@ -82,7 +95,7 @@ static void view_guest(const struct guest *g, uint64_t now_ns, struct policy_gue
 		.stats_fresh = b->stats_ns && now_ns - b->stats_ns < STATS_FRESH_NS &&
 			available != AERO_STAT_UNKNOWN,
 		.available_pages = available / PAGE_BYTES,
-		.backoff = b->state == AERO_BALLOON_BACKOFF,
+		.backoff = cannot_give(b, now_ns),
 		.wanted_pages = wanted_now(b, now_ns),
 		.waiting = waits(g),
 	};
@@ -127,13 +140,14 @@ static void step(uint64_t now_ns)
 	struct policy_pool pool;
 	struct policy_plan plan = { .guest = state.target };
 	uint32_t n = gather(now_ns, &pool);
-	bool waiting = false;
+	bool waiting = false, holding = false;
 
 	policy_step(&pool, state.view, n, state.scratch, &plan);
 	for (uint32_t i = 0; i < n; i++) {
 		balloon_set_target(&state.guest[i]->balloon, state.target[i].balloon_target_pages,
 			now_ns);
 		waiting |= state.view[i].waiting;
+		holding |= state.target[i].entitled_pages < state.view[i].operator_pages;
 	}
 	if (plan.level != state.stats.level) {
 		state.stats.level_changes++;
@@ -143,7 +157,7 @@ static void step(uint64_t now_ns)
 	}
 	state.stats.level = plan.level;
 	state.stats.steps++;
-	bool calm = plan.level == POLICY_HIGH && !waiting;
+	bool calm = plan.level == POLICY_HIGH && !waiting && !holding;
 	ask_for_stats(n, now_ns, calm);
 	state.last_ns = now_ns;
 	state.due_ns = now_ns + (calm ? CALM_NS : SHORT_NS);
