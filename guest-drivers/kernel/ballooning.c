@@ -61,7 +61,7 @@ static uint64_t take(void *ctx, unsigned int order, bool may_reclaim, uint32_t *
 
 		preempt_off();
 		if (memory.free_pages > keep) {
-			p = buddy_alloc(&memory, order, NULL);
+			p = buddy_take(&memory, order);
 			fragmented = p == NO_PAGE;
 			if (p != NO_PAGE)
 				memory.pages[p].state = PAGE_BALLOON;

@@ -130,17 +130,16 @@ static uint32_t split_from(struct buddy *b, unsigned int order)
 	return NO_PAGE;
 }
 
-uint32_t buddy_alloc(struct buddy *b, unsigned int order, bool *zero)
+uint32_t buddy_take(struct buddy *b, unsigned int order)
 {
-	uint32_t p = NO_PAGE;
-	bool clean = true;
+	uint32_t p;
 
 	if (order == 0 && b->hot.count) {
 		p = b->hot.head;
 		page_list_remove(b->pages, &b->hot, p);
 	} else {
 		p = split_from(b, order);
-		if (p == NO_PAGE && b->hot.count && order > 0) {
+		if (p == NO_PAGE && order && b->hot.count) {
 			buddy_drain(b);
 			p = split_from(b, order);
 		}
@@ -148,13 +147,23 @@ uint32_t buddy_alloc(struct buddy *b, unsigned int order, bool *zero)
 			return NO_PAGE;
 	}
 	b->free_pages -= 1u << order;
+	b->pages[p].state = PAGE_KERNEL;
+	b->pages[p].order = (uint8_t)order;
+	b->pages[p].slot = 0;
+	return p;
+}
+
+uint32_t buddy_alloc(struct buddy *b, unsigned int order, bool *zero)
+{
+	uint32_t p = buddy_take(b, order);
+	bool clean = true;
+
+	if (p == NO_PAGE)
+		return NO_PAGE;
 	for (uint32_t i = 0; i < 1u << order; i++) {
 		clean &= !(b->pages[p + i].flags & PAGE_TOUCHED);
 		b->pages[p + i].flags = PAGE_TOUCHED;
 	}
-	b->pages[p].state = PAGE_KERNEL;
-	b->pages[p].order = (uint8_t)order;
-	b->pages[p].slot = 0;
 	if (zero)
 		*zero = clean;
 	return p;

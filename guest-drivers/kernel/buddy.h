@@ -71,6 +71,8 @@ void buddy_add(struct buddy *b, uint32_t first, uint32_t count, bool touched);
  * and was never used. State KERNEL, TOUCHED set on each page.
  */
 uint32_t buddy_alloc(struct buddy *b, unsigned int order, bool *zero);
+/* The same for a block that nobody will write to (the balloon's): keeps what is known of its pages. */
+uint32_t buddy_take(struct buddy *b, unsigned int order);
 void buddy_free(struct buddy *b, uint32_t first, unsigned int order);
 /* Gives back a block that has become zero and has no frame any more: used last. */
 void buddy_free_untouched(struct buddy *b, uint32_t first, unsigned int order);

@@ -147,8 +147,8 @@ static void evil_balloon(void)
 	expect_range("inflate across the end",
 		     balloon_call(AERO_HC_BALLOON_INFLATE, UINT64_MAX - 1, UINT32_MAX, 0), 0, -AERO_ERANGE);
 	expect_range("inflate unaligned 2 MiB", balloon_call(AERO_HC_BALLOON_INFLATE, 513, 1, 9), 0,
-		     -AERO_EINVAL);
-	expect_range("inflate order 3", balloon_call(AERO_HC_BALLOON_INFLATE, 512, 1, 3), 0, -AERO_ERANGE);
+		     -AERO_ERANGE);
+	expect_range("inflate order 3", balloon_call(AERO_HC_BALLOON_INFLATE, 512, 1, 3), 0, -AERO_EINVAL);
 	expect_range("deflate what is not in it", balloon_call(AERO_HC_BALLOON_DEFLATE, p, 1, 0), 0,
 		     -AERO_EALREADY);
 	expect_range("deflate past memory", balloon_call(AERO_HC_BALLOON_DEFLATE, memory_pages, 1, 0), 0,

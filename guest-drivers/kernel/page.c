@@ -52,7 +52,7 @@ void page_init_done(void)
 uint32_t page_alloc(unsigned int order, unsigned int flags, bool *zero)
 {
 	for (uint32_t round = 0; round < ALLOC_ROUNDS; round++) {
-		uint32_t floor = flags & PAGE_NO_WAIT ? watermarks.high : watermarks.min;
+		uint32_t floor = flags & PAGE_NO_WAIT ? watermarks.low : watermarks.min;
 		uint32_t p = NO_PAGE;
 
 		preempt_off();

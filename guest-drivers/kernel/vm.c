@@ -190,6 +190,8 @@ void vm_release(struct vm *vm, uint32_t first, uint32_t end)
 			vm_flush(vm, i);
 			vm->rss--;
 			anon_forget(p);
+			if (memory.pages[p].slot)
+				swap_give(memory.pages[p].slot - 1);
 			buddy_free(&memory, p, 0);
 		} else if (old) {
 			vm->swapped--;
