@@ -14,7 +14,7 @@
 
 /* Preemption off. */
 static enum aero_pressure level;
-static uint64_t window_start_ns, last_ns;
+static uint64_t window_start_ns, last_ns, reported_ns;
 static uint32_t window_swap_ins;
 
 unsigned int pressure_level(void)
@@ -28,11 +28,10 @@ static void note(enum aero_pressure seen, uint32_t wanted)
 
 	preempt_off();
 	last_ns = now;
-	bool report = now - window_start_ns >= REPORT_NS || seen > level;
+	bool report = now - reported_ns >= REPORT_NS || seen > level;
 
 	if (report) {
-		window_start_ns = now;
-		window_swap_ins = 0;
+		reported_ns = now;
 		level = seen;
 	}
 	preempt_on();
