@@ -67,7 +67,7 @@ static void bench_null(const char *name)
 	for (uint32_t i = 0; i < SAMPLES; i++) {
 		uint64_t t = rdtsc();
 
-		hypercall(AERO_HC_NULL, 0, 0, 0);
+		hypercall_inline(AERO_HC_NULL, 0, 0, 0);
 		samples[i] = rdtsc() - t - base;
 	}
 	result(name, median(samples, SAMPLES));

@@ -4,18 +4,12 @@
 #include "guest-drivers/kernel/cpu.h"
 
 /* Set once at boot. */
-static bool call_is_vmmcall;
+bool hv_call_is_vmmcall;
 static uint32_t features, tsc_khz;
 
 int64_t hypercall(uint64_t number, uint64_t a, uint64_t b, uint64_t c)
 {
-	int64_t r;
-
-	if (__builtin_expect(call_is_vmmcall, 0))
-		__asm__ volatile("vmmcall" : "=a"(r) : "a"(number), "D"(a), "S"(b), "d"(c) : "memory");
-	else
-		__asm__ volatile("vmcall" : "=a"(r) : "a"(number), "D"(a), "S"(b), "d"(c) : "memory");
-	return r;
+	return hypercall_inline(number, a, b, c);
 }
 
 bool hv_init(void)
@@ -28,7 +22,7 @@ bool hv_init(void)
 		return false;
 	cpuid(AERO_CPUID_FEATURES, r);
 	features = r[1];
-	call_is_vmmcall = r[2] == AERO_CALL_VMMCALL;
+	hv_call_is_vmmcall = r[2] == AERO_CALL_VMMCALL;
 	cpuid(AERO_CPUID_TIME, r);
 	tsc_khz = r[0];
 	return tsc_khz != 0;
