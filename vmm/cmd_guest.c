@@ -97,20 +97,32 @@ static bool override(struct config_guest *c, const char *word)
 	return false;
 }
 
-/* memory alone was given: what the pattern said of min and max may no longer fit it. */
-static void fit(struct config_guest *c)
+static bool given(const struct command_args *a, const char *key)
 {
-	c->max_bytes = MIN(c->max_bytes, c->memory_bytes);
-	c->min_bytes = MIN(c->min_bytes, c->max_bytes);
+	size_t n = strlen(key);
+
+	for (uint32_t i = 1; i < a->count; i++)
+		if (!strncmp(a->word[i], key, n) && a->word[i][n] == '=')
+			return true;
+	return false;
 }
 
-static bool check(const struct config_guest *c)
+/* What was not asked for follows what was; what was asked for and does not fit is an error. */
+static bool fit(const struct command_args *a, struct config_guest *c)
 {
-	if (c->memory_bytes < MIB(4) || c->memory_bytes > GIB(64) || c->memory_bytes % MIB(2)) {
+	if (!given(a, "max"))
+		c->max_bytes = given(a, "memory") ? c->memory_bytes : MIN(c->max_bytes, c->memory_bytes);
+	if (!given(a, "min"))
+		c->min_bytes = MIN(c->min_bytes, c->max_bytes);
+	if (c->memory_bytes < MIB(4) || c->memory_bytes > GIB(64) || c->memory_bytes % MIB(2))
 		command_error("create: memory should be 4M to 64G, a multiple of 2M");
-		return false;
-	}
-	return true;
+	else if (c->max_bytes > c->memory_bytes)
+		command_error("create: max is more than memory");
+	else if (c->min_bytes > c->max_bytes)
+		command_error("create: min is more than max");
+	else
+		return true;
+	return false;
 }
 
 static bool name_is_good(const char *name)
@@ -152,8 +164,7 @@ void cmd_create(const struct command_args *a)
 	for (uint32_t i = 1; i < a->count; i++)
 		if (!override(&wanted, a->word[i]))
 			return;
-	fit(&wanted);
-	if (!check(&wanted))
+	if (!fit(a, &wanted))
 		return;
 	if (guest_create(&wanted, &g, error) != OK)
 		command_error("create: %s", error);
