@@ -70,7 +70,7 @@ static void run(unsigned int count, char **words)
 		return;
 	}
 	for (unsigned int i = 2; i < count; i++)
-		if (!parse_size(words[i], &args[i - 2]) || args[i - 2] > 1ull << 30) {
+		if (!text_size(words[i], &args[i - 2]) || args[i - 2] > 1ull << 30) {
 			print("'%s': a size like 512k or 8M, at most 1G\n", words[i]);
 			return;
 		}
@@ -100,7 +100,7 @@ static struct proc *named_process(unsigned int count, char **words)
 {
 	uint64_t pid;
 
-	if (count != 2 || !parse_number(words[1], &pid)) {
+	if (count != 2 || !text_number(words[1], &pid)) {
 		print("%s PID\n", words[0]);
 		return NULL;
 	}

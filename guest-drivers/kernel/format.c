@@ -127,12 +127,12 @@ static bool scan(const char **text, uint64_t *out)
 	return any;
 }
 
-bool parse_number(const char *text, uint64_t *out)
+bool text_number(const char *text, uint64_t *out)
 {
 	return scan(&text, out) && *text == '\0';
 }
 
-bool parse_size(const char *text, uint64_t *bytes)
+bool text_size(const char *text, uint64_t *bytes)
 {
 	uint64_t v;
 	unsigned int shift = 0;

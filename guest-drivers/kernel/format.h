@@ -10,6 +10,6 @@
 size_t format_text(char *buf, size_t bytes, const char *fmt, va_list ap);
 
 /* Decimal or 0x hex, the whole text. */
-bool parse_number(const char *text, uint64_t *out);
+bool text_number(const char *text, uint64_t *out);
 /* "8M", "64k", "2g", "4096": bytes unless a letter says more; at most 2^40. */
-bool parse_size(const char *text, uint64_t *bytes);
+bool text_size(const char *text, uint64_t *bytes);
