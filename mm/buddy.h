@@ -138,18 +138,33 @@ static inline uint32_t buddy_take(struct buddy *b, enum buddy_kind kind, uint32_
 	return index;
 }
 
+/* The head of the free block that holds a free frame: its index but for low bits. */
+static inline uint32_t buddy_head_of(const struct buddy *b, uint32_t index)
+{
+	uint32_t head = index;
+
+	while (!b->array[head].u.free.head) {
+		HV_BUG_ON(head == 0 || index - head >= 1u << (BUDDY_ORDERS - 1));
+		head &= head - 1;
+	}
+	return head;
+}
+
+/* Of the free block that holds this frame; BUDDY_NONE: it is not free. */
+static inline uint32_t buddy_order_at(const struct buddy *b, uint32_t index)
+{
+	if (index >= b->count || !frame_state_is_free(b->array[index].state))
+		return BUDDY_NONE;
+	return b->array[buddy_head_of(b, index)].order;
+}
+
 /* Just these 2^order frames (naturally aligned). False: they are not all in one free block. */
 static inline bool buddy_take_at(struct buddy *b, uint32_t index, uint32_t order)
 {
 	if (index >= b->count || !frame_state_is_free(b->array[index].state))
 		return false;
-	uint32_t head = index;
+	uint32_t head = buddy_head_of(b, index);
 
-	/* The head of the block that holds a free frame has the frame's index but for low bits. */
-	while (!b->array[head].u.free.head) {
-		HV_BUG_ON(head == 0 || index - head >= 1u << (BUDDY_ORDERS - 1));
-		head &= head - 1;
-	}
 	if (b->array[head].order < order)
 		return false;
 	buddy_carve(b, buddy_kind_of(&b->array[head]), head, index, order);

@@ -221,18 +221,28 @@ status_t frame_alloc(struct frame_account *a, enum frame_state to, uint32_t orde
 	return OK;
 }
 
-/* A frame that is not among those ahead; with its neighbours, if the last page lay near it. */
+/*
+ * A frame that is not among those ahead. If the last page lay near it, its free neighbours come too:
+ * of its 64, as many as are still one block, so that a window which others have broken into is
+ * filled by a few larger steps, not by one carving a page.
+ */
 static __attribute__((noinline)) uint32_t take_page(uint64_t want)
 {
 	struct frame_pool *pool = &frame_pool;
-	uint64_t first = want & ~(FRAMES_AHEAD - 1ull);
 
 	frame_settle();
-	if (want - pool->ahead.last + NEAR <= 2 * NEAR && first < frame_table.count &&
-		buddy_take_at(&pool->buddy, (uint32_t)first, FRAMES_AHEAD_ORDER)) {
-		pool->ahead.first = first;
-		pool->ahead.mask = ~(1ull << (want - first));
-		return (uint32_t)want;
+	if (want - pool->ahead.last + NEAR <= 2 * NEAR && want < frame_table.count) {
+		uint32_t order = MIN(buddy_order_at(&pool->buddy, (uint32_t)want),
+			FRAMES_AHEAD_ORDER);
+		uint64_t start = want >> order << order, first = want & ~(FRAMES_AHEAD - 1ull);
+
+		if (buddy_take_at(&pool->buddy, (uint32_t)start, order)) {
+			uint64_t bits = ~0ull >> (FRAMES_AHEAD - (1u << order));
+
+			pool->ahead.first = first;
+			pool->ahead.mask = bits << (start - first) & ~(1ull << (want - first));
+			return (uint32_t)want;
+		}
 	}
 	return take(ORDER_4K, MFN(want + frame_table.base), true);
 }

@@ -20,7 +20,7 @@ struct frame_pool {
 	uint64_t scrubbed, scrubbed_idle;
 	uint32_t fixed_next; /* where the next frame goes that never joins: see frame.c */
 	/*
-	 * 64 aligned frames taken out of the buddy at once, FREE, for guests that touch pages in
+	 * Up to 64 aligned frames taken out of the buddy at once, for guests that touch pages in
 	 * order: the next fault's frame is then one bit away. Nothing else sees it: whoever else
 	 * comes to the buddy puts it back first (frame_settle()).
 	 */

@@ -16,9 +16,17 @@ static enum exit_action exit_halt(struct vcpu *v)
 	return EXIT_HALT;
 }
 
-/* Nothing lies there: the guest gets a general protection fault, as for any bad address. */
-static enum exit_action fault_outside(struct vcpu *v, gpa_t gpa)
+/*
+ * Apart, so that the common fault has no registers to save. Where nothing lies the guest gets a
+ * general protection fault, as for any bad address.
+ */
+static __attribute__((noinline)) enum exit_action fault_rest(
+	struct vcpu *v, enum p2m_fault_result result)
 {
+	gpa_t gpa = v->virt->exit.slat.gpa;
+
+	if (result == P2M_FAULT_WAIT)
+		return memwait_fault(v, gpa, v->virt->exit.slat.access);
 	v->guest->access_outside++;
 	guest_log(v->guest, LOG_DEBUG, "access outside its memory at 0x%llx",
 		(unsigned long long)gpa.v);
@@ -28,18 +36,10 @@ static enum exit_action fault_outside(struct vcpu *v, gpa_t gpa)
 
 static enum exit_action exit_slat_fault(struct vcpu *v)
 {
-	gpa_t gpa = v->virt->exit.slat.gpa;
-	uint32_t access = v->virt->exit.slat.access;
+	enum p2m_fault_result result = p2m_fault(&v->guest->p2m, v->virt->exit.slat.gpa,
+		v->virt->exit.slat.access);
 
-	switch (p2m_fault(&v->guest->p2m, gpa, access)) {
-	case P2M_FAULT_MAPPED:
-		return EXIT_RESUME;
-	case P2M_FAULT_WAIT:
-		return memwait_fault(v, gpa, access);
-	case P2M_FAULT_NOT_RAM:
-		break;
-	}
-	return fault_outside(v, gpa);
+	return LIKELY(result == P2M_FAULT_MAPPED) ? EXIT_RESUME : fault_rest(v, result);
 }
 
 static enum exit_action exit_shutdown(struct vcpu *v)
