@@ -1,0 +1,38 @@
+"""The same guests on processors with fewer virtualisation features: each fallback carries them."""
+import time
+
+import pytest
+
+CONFIG = """/dts-v1/;
+/ {
+	compatible = "aerostat,config-1";
+	pool = "24M";
+	disk { index = <1>; };
+	guests {
+		vm {
+			count = <3>; memory = "16M"; min = "4M"; kernel = "guest.elf"; disk = "32M";
+			cmdline = "tests run=hog:10M";
+		};
+	};
+};
+"""
+
+
+@pytest.mark.parametrize("model", ["corei7_skylake_x", "corei7_haswell_4770", "corei7_ivy_bridge_3770k"])
+def test_overcommit_on(own_machine, model):
+    """Three guests want 30 MiB of 24: all page, all verify."""
+    m = own_machine.boot(config=CONFIG, cpu_model=model, timeout=300)
+    deadline = time.monotonic() + 150
+    names = ["vm0", "vm1", "vm2"]
+    for name in names:
+        while True:
+            row = next(line.split() for line in m.guest_shell(name, "ps").splitlines() if "hog" in line)
+            assert row[7] == "0", row  # ERRORS
+            if int(row[6]) >= 1:  # PASSES
+                break
+            assert time.monotonic() < deadline, f"{name} verified nothing: {row}"
+            time.sleep(2)
+    text = m.guest_shell("vm1", "evil addresses", 120)
+    assert "PASS evil addresses" in text, text
+    m.audit()
+    m.shutdown()
