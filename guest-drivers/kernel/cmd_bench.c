@@ -101,25 +101,42 @@ static void free_pages(uint32_t n)
 		page_free(run_pages[--n], 0);
 }
 
+/* A 2 MiB block that nobody touched yet, or NO_PAGE. */
+static uint32_t fresh_block(void)
+{
+	uint32_t aside[16], n = 0, p;
+	bool zero = false;
+
+	for (;;) {
+		p = page_alloc(ORDER_MAX, PAGE_NO_WAIT, &zero);
+		if (p == NO_PAGE || zero || n == ARRAY_COUNT(aside))
+			break;
+		aside[n++] = p;
+	}
+	while (n)
+		page_free(aside[--n], ORDER_MAX);
+	return p;
+}
+
+/* Touches the pages of a block one after the other, as a program that fills memory does. */
 static void fault_run(const char *name)
 {
 	uint64_t base = overhead();
-	uint32_t n = take_pages(SAMPLES, true);
+	uint32_t p = fresh_block();
 
-	if (n < SAMPLES / 2) {
-		print("bench %s: only %u never-touched pages are left\n", name, n);
-		free_pages(n);
+	if (p == NO_PAGE) {
+		print("bench %s: no never-touched 2 MiB block is left\n", name);
 		return;
 	}
-	for (uint32_t i = 0; i < n; i++) {
-		volatile uint64_t *at = page_address(run_pages[i]);
+	for (uint32_t i = 0; i < SAMPLES; i++) {
+		volatile uint64_t *at = page_address(p + i);
 		uint64_t t = rdtsc();
 
 		*at = 1;
 		samples[i] = rdtsc() - t - base;
 	}
-	result(name, median(samples, n));
-	free_pages(n);
+	result(name, median(samples, SAMPLES));
+	page_free(p, ORDER_MAX);
 }
 
 static void bench_fault_nozero(const char *name)

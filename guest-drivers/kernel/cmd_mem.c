@@ -22,7 +22,7 @@ static void free_command(unsigned int count, char **words)
 	anon = anon_count();
 	balloon = ballooning_pages();
 	preempt_on();
-	uint32_t used = memory_managed - MIN(memory_managed, free + cache + balloon);
+	uint32_t used = memory_pages - MIN(memory_pages, free + cache + balloon);
 
 	print("%-6s%10s%10s%10s%10s%10s%10s%10s\n", "KiB", "total", "used", "free", "cache", "balloon",
 	      "available", "anon");
@@ -31,8 +31,8 @@ static void free_command(unsigned int count, char **words)
 	      anon * KIB_A_PAGE);
 	print("%-6s%10u%10u%10u\n", "swap", swap_total() * KIB_A_PAGE,
 	      (swap_total() - swap_free()) * KIB_A_PAGE, swap_free() * KIB_A_PAGE);
-	print("%-6s%10u%10s%10s   image and tables of the kernel\n", "fixed",
-	      (memory_pages - memory_managed) * KIB_A_PAGE, "", "");
+	print("%-6s%10u   of used: the kernel's image and its tables\n", "fixed",
+	      (memory_pages - memory_managed) * KIB_A_PAGE);
 }
 
 static void vmstat(unsigned int count, char **words)

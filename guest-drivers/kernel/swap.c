@@ -98,7 +98,7 @@ static void install(struct proc *proc, uint32_t index, uint32_t page, uint32_t s
 	uint64_t flags = asked ? PTE_ACCESSED : 0;
 
 	preempt_off();
-	if (slots.free < slots.count / 4) { /* full soon: the disk's copy goes, so the page is dirty */
+	if (asked && slots.free < slots.count / 4) { /* full soon: the disk's copy goes, the page is dirty */
 		slots_give(&slots, slot);
 		flags |= PTE_DIRTY;
 	} else {
