@@ -109,8 +109,13 @@ static uint32_t fresh_block(void)
 
 	for (;;) {
 		p = page_alloc(ORDER_MAX, PAGE_NO_WAIT, &zero);
-		if (p == NO_PAGE || zero || n == ARRAY_COUNT(aside))
+		if (p == NO_PAGE || zero)
 			break;
+		if (n == ARRAY_COUNT(aside)) {
+			page_free(p, ORDER_MAX);
+			p = NO_PAGE;
+			break;
+		}
 		aside[n++] = p;
 	}
 	while (n)
