@@ -47,10 +47,11 @@ void kernel_main(const void *tree)
 	if (r)
 		panic("no event interrupt (%ld)", r);
 	ballooning_init();
-	print("guest kernel: %u KiB, %u KiB free, %s, swap %u KiB, file %u KiB\n", memory_pages * 4,
-	      memory.free_pages * 4, disk ? "disk" : "no disk", swap_total() * 4,
-	      disk_layout()->file_pages * 4);
 	shell_init(facts.bootargs, facts.name);
+	if (!shell_quiet())
+		print("guest kernel: %u KiB, %u KiB free, %s, swap %u KiB, file %u KiB\n", memory_pages * 4,
+		      memory.free_pages * 4, disk ? "disk" : "no disk", swap_total() * 4,
+		      disk_layout()->file_pages * 4);
 	ballooning_event(AERO_EVENT_CONSOLE); /* a first look at the target */
 	sched_idle();
 }

@@ -8,7 +8,7 @@
 /* Set once at boot. */
 static char prompt[40] = "guest# ";
 static char args[256];
-static bool tests;
+static bool tests, quiet;
 
 static const struct command *const tables[] = { commands_proc, commands_mem, commands_evil,
 						commands_bench };
@@ -16,6 +16,11 @@ static const struct command *const tables[] = { commands_proc, commands_mem, com
 bool shell_tests(void)
 {
 	return tests;
+}
+
+bool shell_quiet(void)
+{
+	return quiet;
 }
 
 static void help(void)
@@ -114,6 +119,7 @@ void shell_init(const char *bootargs, const char *name)
 
 	memcpy(args, bootargs, MIN(strlen(bootargs), sizeof(args) - 1));
 	tests = has_word(args, "tests");
+	quiet = has_word(args, "quiet");
 	if (n) {
 		memcpy(prompt, name, n);
 		memcpy(prompt + n, "# ", 3);

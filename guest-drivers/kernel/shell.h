@@ -17,3 +17,4 @@ extern const struct command commands_proc[], commands_mem[], commands_evil[], co
 void shell_init(const char *bootargs, const char *name);
 void shell_line(char *line);
 bool shell_tests(void);
+bool shell_quiet(void); /* no banner */
