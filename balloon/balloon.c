@@ -3,7 +3,7 @@
 
 /* Work that one range hypercall may do: a 4 KiB page costs 1, a 2 MiB block BLOCK_COST. */
 #define CALL_BUDGET 2048u
-#define BLOCK_COST  8u
+#define BLOCK_COST  32u
 
 void balloon_init(struct balloon *b, struct p2m *p2m, void (*notify)(void *ctx, uint32_t events),
 	void *ctx)
@@ -40,6 +40,8 @@ static void detach(struct balloon *b)
 	b->state = AERO_BALLOON_IDLE;
 	b->reason = AERO_REASON_NONE;
 	b->short_pages = 0;
+	b->backoff_ns = 0;
+	b->stats_ns = 0;
 }
 
 void balloon_fini(struct balloon *b)
@@ -77,9 +79,11 @@ static bool move_target(struct balloon *b, uint64_t pages, uint64_t now_ns)
 	return true;
 }
 
-void balloon_set_target(struct balloon *b, uint64_t target_pages, uint64_t now_ns)
+void balloon_set_target(struct balloon *b, uint64_t target_pages, uint64_t spare_pages,
+	uint64_t now_ns)
 {
 	spin_lock(&b->lock);
+	b->spare_pages = spare_pages;
 	bool moved = move_target(b, MIN(target_pages, ceiling(b, now_ns)), now_ns);
 	bool tell = moved && b->page;
 	spin_unlock(&b->lock);
@@ -132,31 +136,40 @@ static int64_t error_of(status_t s)
 	}
 }
 
+static int64_t end_balloon(struct balloon *b, uint64_t now_ns)
+{
+	detach(b);
+	p2m_deflate_all(b->p2m);
+	move_target(b, 0, now_ns);
+	return 0;
+}
+
+/* The old page goes only when the new one is had. */
+static int64_t attach(struct balloon *b, gfn_t gfn)
+{
+	void *va = b->page;
+	status_t s = b->page && gfn.v == b->page_gfn.v ? OK : p2m_pin(b->p2m, gfn, &va);
+
+	if (s != OK)
+		return s == ERR_RANGE ? -AERO_EFAULT : error_of(s);
+	if (va != b->page)
+		detach(b);
+	b->page = va;
+	b->page_gfn = gfn;
+	b->page->magic = AERO_BALLOON_MAGIC;
+	b->page->version = AERO_ABI_MAJOR << 16 | AERO_ABI_MINOR;
+	b->generation++;
+	publish(b);
+	return 0;
+}
+
 int64_t balloon_hc_setup(struct balloon *b, gpa_t page, uint64_t flags, uint64_t now_ns)
 {
-	int64_t result = 0;
-	void *va;
-
 	if (flags || (page.v & PAGE_OFFSET_MASK))
 		return -AERO_EINVAL;
 	spin_lock(&b->lock);
-	detach(b);
-	if (!page.v) {
-		p2m_deflate_all(b->p2m);
-		move_target(b, 0, now_ns);
-	} else {
-		status_t s = p2m_pin(b->p2m, gpa_to_gfn(page), &va);
-		result = s == ERR_RANGE ? -AERO_EFAULT : error_of(s);
-		if (s == OK) {
-			b->page = va;
-			b->page_gfn = gpa_to_gfn(page);
-			b->page->magic = AERO_BALLOON_MAGIC;
-			b->page->version = AERO_ABI_MAJOR << 16 | AERO_ABI_MINOR;
-			b->generation++;
-			publish(b);
-		}
-	}
-	bool tell = b->page && b->target_pages;
+	int64_t result = page.v ? attach(b, gpa_to_gfn(page)) : end_balloon(b, now_ns);
+	bool tell = !result && b->page && b->target_pages;
 	spin_unlock(&b->lock);
 	if (tell)
 		b->notify(b->notify_ctx, AERO_EVENT_BALLOON);
@@ -232,6 +245,8 @@ int64_t balloon_hc_ranges(struct balloon *b, bool inflate, struct aero_range *ra
 		b->cap_ns = now_ns + BALLOON_CAP_NS;
 		move_target(b, MIN(b->target_pages, b->cap_pages), now_ns);
 	}
+	if (inflate && pages)
+		b->progress_ns = now_ns;
 	note_reached(b, now_ns);
 	b->page->counted_pages = balloon_actual_pages(b);
 	spin_unlock(&b->lock);
@@ -241,12 +256,15 @@ int64_t balloon_hc_ranges(struct balloon *b, bool inflate, struct aero_range *ra
 int64_t balloon_hc_report(struct balloon *b, uint64_t state, uint64_t reason, uint64_t short_pages,
 	uint64_t now_ns)
 {
-	(void)now_ns;
 	if (state > AERO_BALLOON_BACKOFF || reason >= AERO_REASON_COUNT)
 		return -AERO_EINVAL;
 	spin_lock(&b->lock);
 	b->report_count++;
 	b->backoff_count += state == AERO_BALLOON_BACKOFF;
+	if (state != AERO_BALLOON_BACKOFF)
+		b->backoff_ns = 0;
+	else if (!b->backoff_ns)
+		b->backoff_ns = MAX(now_ns, 1u);
 	b->state = (uint32_t)state;
 	b->reason = (uint32_t)reason;
 	b->short_pages = MIN(short_pages, b->p2m->gfn_count);
@@ -264,6 +282,8 @@ int64_t balloon_hc_stats(struct balloon *b, uint64_t request, uint64_t now_ns)
 		if (!result) {
 			memcpy(b->stats, b->page->stats, sizeof(b->stats));
 			b->stats_ns = now_ns;
+			b->stats_size_pages = b->p2m->gfn_count - balloon_actual_pages(b);
+			b->stats_used_pages = b->p2m->pages[P2M_RAM];
 			b->stats_count++;
 		}
 	}
@@ -272,22 +292,23 @@ int64_t balloon_hc_stats(struct balloon *b, uint64_t request, uint64_t now_ns)
 }
 
 /*
- * Gives back at once what the pool can surely spare: half of what is free, never more than the
- * policy (rather than the operator) holds in the balloon. The policy's next step sees the rest.
+ * Grants at once what the last step of the policy left to spare, as far as it is the policy (rather
+ * than the operator) that holds it in the balloon. The next step, which the caller kicks, sees the rest.
  */
 int64_t balloon_hc_pressure(struct balloon *b, uint64_t level, uint64_t pages, uint64_t now_ns)
 {
 	if (level > AERO_PRESSURE_FULL)
 		return -AERO_EINVAL;
 	spin_lock(&b->lock);
-	uint64_t memory = b->p2m->gfn_count;
+	uint64_t memory = b->p2m->gfn_count, floor = memory - b->operator_pages;
+	uint64_t over = b->target_pages > floor ? b->target_pages - floor : 0;
+
 	b->pressure_count++;
 	b->pressure = (uint32_t)level;
 	b->wanted_pages = level == AERO_PRESSURE_NONE ? 0 : MIN(pages, memory);
 	b->pressure_ns = now_ns;
-	uint64_t floor = memory - b->operator_pages;
-	uint64_t over = b->target_pages > floor ? b->target_pages - floor : 0;
-	uint64_t grant = MIN(MIN(b->wanted_pages, frame_pool_free() / 2), over);
+	uint64_t grant = MIN(MIN(b->wanted_pages, b->spare_pages), over);
+	b->spare_pages -= grant;
 	move_target(b, b->target_pages - grant, now_ns);
 	int64_t target = (int64_t)b->target_pages;
 	spin_unlock(&b->lock);

@@ -21,17 +21,22 @@ struct balloon {
 	uint64_t operator_pages; /* guest size set by mem-set, in pages of memory */
 	uint64_t generation, stats_request;
 	uint32_t state, reason;  /* last report; enum aero_balloon_* */
+	uint64_t backoff_ns;     /* in BACKOFF since; 0: not in it */
+	uint64_t progress_ns;    /* when a page last went into the balloon */
 	uint64_t short_pages;
 	uint64_t wanted_pages;   /* AERO_HC_PRESSURE, decays */
 	uint32_t pressure;       /* enum aero_pressure */
 	uint64_t pressure_ns;
 	uint64_t stats[AERO_STAT_COUNT];
 	uint64_t stats_ns;       /* hypervisor's clock when stats[] came in; 0: never */
+	/* at that time, by the hypervisor's count: memory less balloon, and frames held */
+	uint64_t stats_size_pages, stats_used_pages;
 	uint64_t target_ns;      /* when target_pages last changed */
 	uint64_t reached_ns;     /* when actual first met it; 0: not yet */
 	/* After an urgent give-back the target stays at or below cap_pages until cap_ns, whoever sets
 	 * it: else the next policy step would take back what saved a process. */
 	uint64_t cap_pages, cap_ns;
+	uint64_t spare_pages; /* the policy's: what pressure may be granted before its next step */
 	/* counters */
 	uint64_t inflate_pages, inflate_2m, deflate_pages, deflate_urgent_pages, refused_ranges;
 	uint64_t report_count, backoff_count, stats_count, pressure_count;
@@ -50,9 +55,11 @@ static inline uint64_t balloon_actual_pages(const struct balloon *b)
 
 /*
  * The target in force from now on, clipped so that the guest keeps its account's min, and to the cap
- * of an urgent give-back. Publishes it in the page and notifies if it moved.
+ * of an urgent give-back. Publishes it in the page and notifies if it moved. `spare_pages`: how far
+ * AERO_HC_PRESSURE may lower it on its own until the next call.
  */
-void balloon_set_target(struct balloon *b, uint64_t target_pages, uint64_t now_ns);
+void balloon_set_target(struct balloon *b, uint64_t target_pages, uint64_t spare_pages,
+	uint64_t now_ns);
 /*
  * mem-set: the guest's size in pages. Recorded; the next step of the policy sets the target (it may
  * set a higher one when the pool is short). Returns what was recorded: at least the account's min,

@@ -13,6 +13,9 @@ struct bounds {
 };
 _Static_assert(sizeof(struct bounds) == 16, "the contract of `scratch`");
 
+#define LAMBDA_SHIFT 16
+#define BUDGET_MAX   (1ull << 40) /* pages: no sum or product below overflows */
+
 void policy_marks(uint64_t pool_pages, struct policy_marks *out)
 {
 	for (uint32_t l = POLICY_HIGH; l <= POLICY_LOW; l++) {
@@ -43,35 +46,35 @@ static uint64_t ceiling(const struct policy_guest *g)
 	return MAX(most, MIN(g->min_pages, g->memory_pages));
 }
 
-/* A guest's balloon cannot take what its driver will not give: it keeps what it holds. */
-static bool gives(const struct policy_guest *g)
+static uint64_t budget_less(const struct policy_pool *pool, uint64_t reserve_pages)
 {
-	return g->has_driver && !g->backoff;
+	uint64_t held_back = pool->emergency_pages + reserve_pages;
+
+	return pool->pool_pages > held_back ? pool->pool_pages - held_back : 0;
 }
 
 /*
- * Pages that a guest needs now. With fresh statistics: what its kernel manages less what it says is
- * available; else what it holds. Plus what it asked for, a step while it waits, and an eighth to move
- * in. One that uses all it has may need far more than it can show: it is taken for half as much again.
+ * Pages that a guest needs now. With fresh statistics: what it uses, but no more than the frames it
+ * holds (a guest that lies about its use pays for it with frames); else those. Plus what it asked for,
+ * a step while it waits, and an eighth to move in. One that uses all it has may need far more than it
+ * can show: it is taken to want all it may have.
  */
 static uint64_t demand(const struct policy_guest *g)
 {
-	uint64_t managed = g->memory_pages - MIN(g->balloon_pages, g->memory_pages);
-	uint64_t in_use = g->stats_fresh ? managed - MIN(g->available_pages, managed) : g->used_pages;
+	bool known = g->stats_fresh && g->has_driver;
+	uint64_t in_use = known ? MIN(g->in_use_pages, g->used_pages) : g->used_pages;
 	uint64_t need = in_use + in_use / 8 + g->wanted_pages;
 
-	if (in_use > managed - managed / 16)
-		need = MAX(need, in_use + in_use / 2);
+	if (g->pressed || (known && g->full))
+		need = ceiling(g);
 	if (g->waiting)
 		need = MAX(need, g->used_pages + g->memory_pages / 8);
-	if (!gives(g))
-		need = MAX(need, g->used_pages);
 	return MAX(MIN(need, ceiling(g)), MIN(g->min_pages, ceiling(g)));
 }
 
 static uint64_t at_level(const struct policy_guest *g, const struct bounds *b, uint64_t lambda)
 {
-	unsigned __int128 want = (unsigned __int128)lambda * g->shares >> 16;
+	unsigned __int128 want = (unsigned __int128)lambda * g->shares >> LAMBDA_SHIFT;
 
 	return want < b->low ? b->low : want > b->high ? b->high : (uint64_t)want;
 }
@@ -86,49 +89,42 @@ static uint64_t sum_at(const struct policy_guest *guests, uint32_t n, const stru
 	return sum;
 }
 
-/* The highest water level, in 2^-16 pages a share, at which all parts together fit. */
+/* The highest water level, in 2^-LAMBDA_SHIFT pages a share, at which all parts together fit. */
 static uint64_t water_level(const struct policy_guest *guests, uint32_t n, const struct bounds *b,
 	uint64_t budget)
 {
-	uint64_t lambda = 0;
+	uint64_t lambda = 0, bit = 1;
 
-	for (uint64_t bit = 1ull << 56; bit; bit >>= 1)
+	while (bit >> LAMBDA_SHIFT <= MIN(budget, BUDGET_MAX)) /* at one share a guest is full by then */
+		bit <<= 1;
+	for (; bit; bit >>= 1)
 		if (sum_at(guests, n, b, lambda | bit) <= budget)
 			lambda |= bit;
 	return lambda;
 }
 
+/* What no balloon can take: a guest has no driver, took its memory back a moment ago, or (if that is
+ * to be lived with) has nothing to give. */
 static uint64_t floor_of(const struct policy_guest *g, bool honour_backoff)
 {
-	uint64_t low = MIN(g->min_pages, ceiling(g));
+	uint64_t low = MIN(g->min_pages, ceiling(g)), held = MIN(g->used_pages, ceiling(g));
 
 	if (!g->has_driver || (honour_backoff && g->backoff))
-		low = MAX(low, MIN(g->used_pages, ceiling(g)));
+		return MAX(low, held);
+	if (g->cap_pages < g->memory_pages)
+		return MAX(low, MIN(g->memory_pages - g->cap_pages, held));
 	return low;
 }
 
-/* Bounds of the filling in force; returns the sum of the lower ones. */
-static uint64_t set_floors(const struct policy_guest *guests, uint32_t n, struct bounds *b,
-	bool honour_backoff)
-{
-	uint64_t sum = 0;
-
-	for (uint32_t i = 0; i < n; i++) {
-		b[i].low = floor_of(&guests[i], honour_backoff);
-		sum += b[i].low;
-	}
-	return sum;
-}
-
-/* Each guest's part of `budget`: first what it needs, then what is left over, by shares. */
-static void entitle(const struct policy_guest *guests, uint32_t n, uint64_t budget,
+/* Each guest's part of `budget`: first what it needs, then what is left over, by shares. Those that
+ * have nothing to give keep what they hold, and the part they were given, if that is to be honoured. */
+static void entitle(const struct policy_guest *guests, uint32_t n, uint64_t budget, bool honour_backoff,
 	struct bounds *b, struct policy_target *out)
 {
 	uint64_t needs = 0;
 
-	if (set_floors(guests, n, b, true) > budget)
-		(void)set_floors(guests, n, b, false);
 	for (uint32_t i = 0; i < n; i++) {
+		b[i].low = floor_of(&guests[i], honour_backoff);
 		b[i].high = MAX(demand(&guests[i]), b[i].low);
 		needs += b[i].high;
 	}
@@ -139,7 +135,28 @@ static void entitle(const struct policy_guest *guests, uint32_t n, uint64_t budg
 		}
 	uint64_t lambda = water_level(guests, n, b, budget);
 	for (uint32_t i = 0; i < n; i++)
-		out[i].entitled_pages = at_level(&guests[i], &b[i], lambda);
+		if (!honour_backoff || !guests[i].backoff)
+			out[i].entitled_pages = at_level(&guests[i], &b[i], lambda);
+}
+
+/*
+ * Guests that have nothing to give hold more than their part: what they owe is taken out of the memory
+ * held back first, then shifted to the others. Their own targets stay, so that they give when they can.
+ */
+static void shift(const struct policy_pool *pool, const struct policy_marks *m,
+	const struct policy_guest *guests, uint32_t n, struct bounds *b, struct policy_target *out)
+{
+	uint64_t owed = 0, sum = 0;
+
+	for (uint32_t i = 0; i < n; i++) {
+		const struct policy_guest *g = &guests[i];
+		bool owes = g->backoff && g->used_pages > out[i].entitled_pages;
+		owed += owes ? g->used_pages - out[i].entitled_pages : 0;
+		sum += out[i].entitled_pages;
+	}
+	uint64_t budget = budget_less(pool, m->enter[POLICY_HARD]);
+	if (owed && sum + owed > budget)
+		entitle(guests, n, budget, true, b, out);
 }
 
 static uint64_t operator_balloon(const struct policy_guest *g)
@@ -147,14 +164,19 @@ static uint64_t operator_balloon(const struct policy_guest *g)
 	return g->memory_pages - MIN(g->operator_pages, g->memory_pages);
 }
 
-/*
- * Some balloon is larger than the operator wants: memory was short and is shared out. As long as there
- * is no plenty, it stays shared out by the same rule, or whoever spiked first would keep the most.
- */
-static bool policy_holds(const struct policy_guest *guests, uint32_t n)
+static bool is_short(const struct policy_guest *g)
+{
+	bool needs = g->waiting || g->pressed || (g->stats_fresh && g->full);
+
+	return needs && g->target_pages > operator_balloon(g);
+}
+
+/* Somebody's balloon is larger than its operator wants, and it could use that memory. As long as that is
+ * so, memory stays shared out by the same rule, or whoever spiked first would keep the most. */
+static bool contended(const struct policy_guest *guests, uint32_t n)
 {
 	for (uint32_t i = 0; i < n; i++)
-		if (guests[i].target_pages > operator_balloon(&guests[i]))
+		if (is_short(&guests[i]))
 			return true;
 	return false;
 }
@@ -186,13 +208,28 @@ static void relax(const struct policy_pool *pool, const struct policy_marks *m,
 /* Small moves are not worth a guest's attention; the last step to an operator's wish always is. */
 static uint64_t dead_band(const struct policy_guest *g, uint64_t target)
 {
-	uint64_t band = MAX(g->memory_pages / 128, 16u), now = g->target_pages;
-	bool urgent = g->waiting || g->wanted_pages;
+	uint64_t band = MAX(g->memory_pages / 64, 16u), now = g->target_pages;
 	uint64_t moved = target > now ? target - now : now - target;
 
-	if (now < operator_balloon(g) || moved > band || (urgent && target < now))
-		return target;
-	return now;
+	if (target < now && (g->waiting || g->pressed))
+		band /= 8;
+	return now < operator_balloon(g) || moved > band ? target : now;
+}
+
+/* Shares the pool out. `release_only`: nobody's balloon grows for it. */
+static void share_out(const struct policy_pool *pool, const struct policy_marks *m,
+	const struct policy_guest *guests, uint32_t n, void *scratch, bool release_only,
+	struct policy_target *out)
+{
+	entitle(guests, n, budget_less(pool, m->enter[POLICY_SOFT]), false, scratch, out);
+	shift(pool, m, guests, n, scratch, out);
+	for (uint32_t i = 0; i < n; i++) {
+		const struct policy_guest *g = &guests[i];
+		uint64_t keep = MAX(g->target_pages, operator_balloon(g));
+		uint64_t target = g->memory_pages - MIN(out[i].entitled_pages, g->memory_pages);
+
+		out[i].balloon_target_pages = dead_band(g, release_only ? MIN(target, keep) : target);
+	}
 }
 
 void policy_step(const struct policy_pool *pool, const struct policy_guest *guests,
@@ -202,17 +239,11 @@ void policy_step(const struct policy_pool *pool, const struct policy_guest *gues
 
 	policy_marks(pool->pool_pages, &m);
 	plan->level = next_level(pool, &m);
-	if (plan->level == POLICY_HIGH &&
-		(pool->free_pages > m.leave[POLICY_SOFT] || !policy_holds(guests, guest_count))) {
+	uint64_t keep = m.leave[POLICY_SOFT];
+	plan->spare_pages = pool->free_pages > keep ? (pool->free_pages - keep) / 2 : 0;
+	if (plan->level == POLICY_HIGH && plan->spare_pages)
 		relax(pool, &m, guests, guest_count, plan->guest);
-		return;
-	}
-	uint64_t held_back = pool->emergency_pages + m.enter[POLICY_SOFT];
-	uint64_t budget = pool->pool_pages > held_back ? pool->pool_pages - held_back : 0;
-	entitle(guests, guest_count, budget, scratch, plan->guest);
-	for (uint32_t i = 0; i < guest_count; i++) {
-		struct policy_target *t = &plan->guest[i];
-		uint64_t target = guests[i].memory_pages - MIN(t->entitled_pages, guests[i].memory_pages);
-		t->balloon_target_pages = dead_band(&guests[i], target);
-	}
+	else
+		share_out(pool, &m, guests, guest_count, scratch,
+			plan->level == POLICY_HIGH && !contended(guests, guest_count), plan->guest);
 }

@@ -21,10 +21,13 @@ struct policy_guest {
 	/* from the guest: hints */
 	bool has_driver;
 	bool stats_fresh;
-	uint64_t available_pages; /* free + droppable; valid if stats_fresh */
-	bool backoff;             /* the driver says it has nothing to give */
+	uint64_t in_use_pages; /* of its memory, neither free nor droppable; valid if stats_fresh */
+	bool full;             /* when it said so, next to nothing was left; valid if stats_fresh */
+	bool backoff;          /* it was asked, and has nothing to give */
+	uint64_t cap_pages;    /* no larger balloon now (an urgent give-back); UINT64_MAX: no cap */
 	/* need */
-	uint64_t wanted_pages; /* pages it asked for by AERO_HC_PRESSURE, decayed by the back end */
+	uint64_t wanted_pages; /* pages it asked for by AERO_HC_PRESSURE, decaying */
+	bool pressed;          /* it says that it is under pressure */
 	bool waiting;          /* one of its vCPUs waits for a frame */
 };
 
@@ -37,6 +40,7 @@ struct policy_pool {
 
 struct policy_plan {
 	enum policy_level level;
+	uint64_t spare_pages; /* beyond the plan, for whoever asks first before the next step */
 	/* per guest: balloon target to set from now on; limit in pages it is entitled to */
 	struct policy_target {
 		uint64_t balloon_target_pages;
@@ -50,6 +54,6 @@ struct policy_marks {
 };
 void policy_marks(uint64_t pool_pages, struct policy_marks *out);
 
-/* O(guests log guests) or better. `scratch` has guest_count entries of 16 bytes for the solver. */
+/* O(guests). `scratch` has guest_count entries of 16 bytes for the solver. */
 void policy_step(const struct policy_pool *pool, const struct policy_guest *guests,
 	uint32_t guest_count, void *scratch, struct policy_plan *plan);

@@ -4,6 +4,7 @@
 #include "vmm/block.h"
 #include "vmm/hcdecode.h"
 #include "vmm/memwait.h"
+#include "vmm/overcommit.h"
 #include "vmm/platform.h"
 
 /* What a handler returns besides a value or -AERO_E*. No AERO_E* is as large. */
@@ -166,6 +167,8 @@ static int64_t hc_stats_report(struct vcpu *v, uint64_t request, uint64_t b, uin
 static int64_t hc_pressure(struct vcpu *v, uint64_t level, uint64_t pages, uint64_t c)
 {
 	(void)c;
+	if (pages)
+		overcommit_kick(v->guest);
 	return balloon_hc_pressure(&v->guest->balloon, level, pages, platform_ns());
 }
 

@@ -6,12 +6,13 @@
 
 /* Periods by what is going on; a kick shortens the wait to KICK_NS, never to nothing. */
 #define CALM_NS        (100 * MS)
-#define SHORT_NS       (10 * MS) /* somebody waits, or a balloon is larger than the operator wants */
-#define KICK_NS        (1 * MS)
+#define SHORT_NS       (10 * MS) /* memory is short, or somebody is short of it */
+#define KICK_NS        (2 * MS)
 #define STATS_CALM_NS  (2000 * MS)
 #define STATS_SHORT_NS (100 * MS)
 #define STATS_FRESH_NS (5000 * MS)
 #define WANTED_HALF_NS (500 * MS)
+#define PRESSED_NS     (1000 * MS)
 #define PATIENCE_NS    (3000 * MS)
 
 /* Owner: the boot CPU, from the scheduler's loop. */
@@ -67,20 +68,40 @@ static uint64_t wanted_now(const struct balloon *b, uint64_t now_ns)
 
 /*
  * It will not give more, and that is to be lived with: it says why for good, or says that it has nothing
- * left long after it was asked. Paging out takes a while; that alone must not keep its memory for it.
+ * left and has not given a page for long. Paging out takes a while; that alone must not keep its memory.
  */
 static bool cannot_give(const struct balloon *b, uint64_t now_ns)
 {
-	if (b->state != AERO_BALLOON_BACKOFF)
+	if (!b->backoff_ns)
 		return false;
-	return b->reason == AERO_REASON_NO_SWAP || b->reason == AERO_REASON_OOM_GUARD ||
-		b->reason == AERO_REASON_PINNED || now_ns - b->target_ns > PATIENCE_NS;
+	return b->reason == AERO_REASON_NO_SWAP || b->reason == AERO_REASON_PINNED ||
+		now_ns - MIN(MAX(b->backoff_ns, b->progress_ns), now_ns) > PATIENCE_NS;
+}
+
+static bool pressed(const struct balloon *b, uint64_t now_ns)
+{
+	return b->pressure != AERO_PRESSURE_NONE && now_ns - MIN(b->pressure_ns, now_ns) < PRESSED_NS;
+}
+
+/* What it says of itself, in pages: hints. Frames that it took since then are in use, too. */
+static void view_stats(const struct balloon *b, uint64_t now_ns, struct policy_guest *out)
+{
+	uint64_t available = b->stats[AERO_STAT_AVAILABLE], size = b->stats_size_pages;
+
+	if (!b->stats_ns || now_ns - MIN(b->stats_ns, now_ns) > STATS_FRESH_NS ||
+		available == AERO_STAT_UNKNOWN)
+		return;
+	uint64_t since = out->used_pages - MIN(out->used_pages, b->stats_used_pages);
+	available = MIN(available / PAGE_BYTES, size);
+	available -= MIN(available, since);
+	out->stats_fresh = true;
+	out->in_use_pages = size - available;
+	out->full = available < size / 16;
 }
 
 static void view_guest(const struct guest *g, uint64_t now_ns, struct policy_guest *out)
 {
 	const struct balloon *b = &g->balloon;
-	uint64_t available = b->stats[AERO_STAT_AVAILABLE];
 
 	*out = (struct policy_guest){
 		.memory_pages = g->p2m.gfn_count,
@@ -92,13 +113,13 @@ static void view_guest(const struct guest *g, uint64_t now_ns, struct policy_gue
 		.balloon_pages = balloon_actual_pages(b),
 		.target_pages = b->target_pages,
 		.has_driver = b->page && g->state == GUEST_RUNNING,
-		.stats_fresh = b->stats_ns && now_ns - b->stats_ns < STATS_FRESH_NS &&
-			available != AERO_STAT_UNKNOWN,
-		.available_pages = available / PAGE_BYTES,
 		.backoff = cannot_give(b, now_ns),
+		.cap_pages = now_ns < b->cap_ns ? b->cap_pages : UINT64_MAX,
 		.wanted_pages = wanted_now(b, now_ns),
+		.pressed = pressed(b, now_ns),
 		.waiting = waits(g),
 	};
+	view_stats(b, now_ns, out);
 }
 
 /* Tables are the guests' too, but no balloon gives them back: they shrink the pool instead. */
@@ -140,14 +161,13 @@ static void step(uint64_t now_ns)
 	struct policy_pool pool;
 	struct policy_plan plan = { .guest = state.target };
 	uint32_t n = gather(now_ns, &pool);
-	bool waiting = false, holding = false;
+	bool needed = false;
 
 	policy_step(&pool, state.view, n, state.scratch, &plan);
 	for (uint32_t i = 0; i < n; i++) {
 		balloon_set_target(&state.guest[i]->balloon, state.target[i].balloon_target_pages,
-			now_ns);
-		waiting |= state.view[i].waiting;
-		holding |= state.target[i].entitled_pages < state.view[i].operator_pages;
+			plan.spare_pages, now_ns);
+		needed |= state.view[i].waiting || state.view[i].pressed;
 	}
 	if (plan.level != state.stats.level) {
 		state.stats.level_changes++;
@@ -157,7 +177,7 @@ static void step(uint64_t now_ns)
 	}
 	state.stats.level = plan.level;
 	state.stats.steps++;
-	bool calm = plan.level == POLICY_HIGH && !waiting && !holding;
+	bool calm = plan.level == POLICY_HIGH && !needed;
 	ask_for_stats(n, now_ns, calm);
 	state.last_ns = now_ns;
 	state.due_ns = now_ns + (calm ? CALM_NS : SHORT_NS);
