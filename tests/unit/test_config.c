@@ -1,0 +1,188 @@
+/* The configuration: a good one, and each mistake named with its node and property. */
+#include <libfdt.h>
+
+#include "tests/unit/unit.h"
+#include "vmm/config.h"
+
+static char blob[16384];
+static struct config c;
+static char error[CONFIG_ERROR_BYTES];
+
+#define TEXT(name, value) fdt_property_string(blob, name, value)
+#define CELL(name, value) fdt_property_u32(blob, name, value)
+#define FLAG(name)	  fdt_property(blob, name, NULL, 0)
+#define NODE(name)	  fdt_begin_node(blob, name)
+#define END		  fdt_end_node(blob)
+
+static void begin(void)
+{
+	fdt_create(blob, sizeof(blob));
+	fdt_finish_reservemap(blob);
+	NODE("");
+	TEXT("compatible", "aerostat,config-1");
+}
+
+/* The whole of an exact heap copy is parsed: ASan sees a read past its end. */
+static status_t finish(void)
+{
+	END;
+	assert_int_equal(fdt_finish(blob), 0);
+	size_t n = fdt_totalsize(blob);
+	void *copy = malloc(n);
+	memcpy(copy, blob, n);
+	status_t s = config_parse(copy, n, &c, error);
+	free(copy);
+	return s;
+}
+
+static void bad(const char *first, const char *second)
+{
+	assert_int_equal(finish(), ERR_FORMAT);
+	if (!strstr(error, first) || !strstr(error, second))
+		fail_msg("\"%s\" should name \"%s\" and say \"%s\"", error, first, second);
+}
+
+/* A configuration with one guest, whose last property is the caller's. */
+static void guest(const char *name)
+{
+	begin();
+	NODE("guests");
+	NODE(name);
+	TEXT("kernel", "guest.elf");
+}
+
+static void bad_guest(const char *first, const char *second)
+{
+	END;
+	END;
+	bad(first, second);
+}
+
+static void test_demo(void **state)
+{
+	(void)state;
+	begin();
+	TEXT("pool", "120M");
+	TEXT("reserve", "2M");
+	FLAG("no-scrub-idle");
+	FLAG("debug");
+	NODE("disk");
+	CELL("index", 1);
+	END;
+	NODE("guests");
+	NODE("vm");
+	CELL("count", 10);
+	TEXT("memory", "16M");
+	CELL("min", 4 << 20);
+	CELL("shares", 2000);
+	TEXT("kernel", "guest.elf");
+	TEXT("disk", "32M");
+	TEXT("cmdline", "run=hog:4M tests");
+	END;
+	NODE("late");
+	fdt_property_u64(blob, "memory", 1ull << 32);
+	TEXT("kernel", "other.elf");
+	FLAG("noauto");
+	FLAG("huge");
+	FLAG("debug");
+	END;
+	END;
+	assert_int_equal(finish(), OK);
+	assert_true(c.pool_bytes == MIB(120) && c.reserve_bytes == MIB(2) && !c.scrub_idle);
+	assert_true(c.debug_commands && c.disk_index == 1 && c.guest_count == 11);
+	assert_string_equal(c.guest[0].name, "vm0");
+	assert_string_equal(c.guest[9].name, "vm9");
+	assert_string_equal(c.guest[9].cmdline, "run=hog:4M tests");
+	assert_true(c.guest[3].memory_bytes == MIB(16) && c.guest[3].min_bytes == MIB(4));
+	assert_true(c.guest[3].max_bytes == MIB(16) && c.guest[3].shares == 2000);
+	assert_true(c.guest[3].autostart && !c.guest[3].huge && c.guest[3].disk_bytes == MIB(32));
+	const struct config_guest *g = &c.guest[10];
+	assert_string_equal(g->name, "late");
+	assert_true(g->memory_bytes == GIB(4) && g->min_bytes == GIB(1) && g->shares == 1000);
+	assert_true(!g->autostart && g->huge && g->debug && !g->disk_bytes);
+}
+
+static void test_bad_top(void **state)
+{
+	(void)state;
+	begin(), TEXT("pol", "1M"), bad("pol", "unknown property; known: compatible pool");
+	begin(), TEXT("pool", "much"), bad("pool", "not a size");
+	begin(), TEXT("pool", "9999999T"), bad("pool", "too large");
+	begin(), TEXT("pool", "1M"), bad("pool", "less than twice the reserve");
+	begin(), fdt_property(blob, "pool", "12", 2), bad("pool", "should be one string");
+	begin(), TEXT("debug", "yes"), bad("debug", "takes no value");
+	begin(), NODE("gests"), END, bad("gests", "unknown node");
+	begin(), NODE("disk"), CELL("index", 4), END, bad("disk, index", "should be 0 to 3");
+	begin(), NODE("disk"), TEXT("index", "first"), END, bad("disk, index", "one number");
+	fdt_create(blob, sizeof(blob));
+	fdt_finish_reservemap(blob);
+	NODE("");
+	bad("compatible", "is missing");
+	fdt_create(blob, sizeof(blob));
+	fdt_finish_reservemap(blob);
+	NODE("");
+	TEXT("compatible", "aerostat,config-9");
+	bad("compatible", "aerostat,config-1");
+}
+
+static void test_bad_guest(void **state)
+{
+	(void)state;
+	guest("g"), bad_guest("node g, memory", "is missing");
+	guest("g"), TEXT("memory", "3M"), bad_guest("node g, memory", "multiple of 2M");
+	guest("g"), TEXT("memory", "128G"), bad_guest("node g, memory", "4M to 64G");
+	guest("g"), TEXT("memory", "8M"), TEXT("max", "9M"), bad_guest("max", "more than memory, 8M");
+	guest("g"), TEXT("memory", "8M"), TEXT("max", "4M"), TEXT("min", "5M"),
+		bad_guest("min", "more than max, 4M");
+	guest("g"), TEXT("memory", "8M"), CELL("shares", 0), bad_guest("shares", "1 to 100000");
+	guest("g"), TEXT("memory", "8M"), CELL("count", 0), bad_guest("count", "1 to 64");
+	guest("g"), TEXT("memory", "8M"), CELL("count", 65), bad_guest("count", "1 to 64");
+	guest("g"), TEXT("memory", "8M"), TEXT("mem", "8M"), bad_guest("node g, mem", "unknown property");
+	guest("g"), TEXT("memory", "8M"), NODE("sub"), END, bad_guest("node g", "no nodes below");
+	guest("9"), TEXT("memory", "8M"), bad_guest("node 9", "not a digit first");
+	guest("a.b"), TEXT("memory", "8M"), bad_guest("node a.b", "letters, digits");
+	guest("a-very-long-name-for-one"), TEXT("memory", "8M"), bad_guest("a-very", "at most");
+	guest("g"), TEXT("memory", "8M"), TEXT("disk", "8M"), bad_guest("guest g", "there is no disk");
+	begin(), NODE("guests"), NODE("g"), TEXT("memory", "8M"), bad_guest("kernel", "is missing");
+	guest("g"), TEXT("memory", "8M"), fdt_property(blob, "cmdline", "a\nb", 4),
+		bad_guest("cmdline", "not plain ASCII");
+}
+
+static void test_names_and_numbers_of_guests(void **state)
+{
+	(void)state;
+	guest("vm"), TEXT("memory", "8M"), CELL("count", 2), END;
+	NODE("vm1"), TEXT("kernel", "k"), TEXT("memory", "8M");
+	bad_guest("vm1", "already");
+	guest("a"), TEXT("memory", "8M"), CELL("count", 60), END;
+	NODE("b"), TEXT("kernel", "k"), TEXT("memory", "8M"), CELL("count", 5);
+	bad_guest("node b", "more than 64 guests");
+}
+
+static void test_truncated(void **state)
+{
+	(void)state;
+	guest("g"), TEXT("memory", "8M"), END, END;
+	assert_int_equal(finish(), OK);
+	size_t n = fdt_totalsize(blob);
+	for (size_t i = 0; i < n; i++) {
+		char *copy = malloc(i ? i : 1);
+		memcpy(copy, blob, i);
+		assert_int_equal(config_parse(copy, i, &c, error), ERR_FORMAT);
+		assert_non_null(strstr(error, "not a whole device tree"));
+		free(copy);
+	}
+	assert_int_equal(config_parse(NULL, 0, &c, error), ERR_FORMAT);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_demo),
+		cmocka_unit_test(test_bad_top),
+		cmocka_unit_test(test_bad_guest),
+		cmocka_unit_test(test_names_and_numbers_of_guests),
+		cmocka_unit_test(test_truncated),
+	};
+	return cmocka_run_group_tests_name("config", tests, NULL, NULL);
+}
