@@ -124,7 +124,7 @@ static uint32_t fresh_block(void)
 }
 
 /* Touches the pages of a block one after the other, as a program that fills memory does. */
-static void fault_run(const char *name)
+static void fault_run(const char *name, bool write)
 {
 	uint64_t base = overhead();
 	uint32_t p = fresh_block();
@@ -137,11 +137,24 @@ static void fault_run(const char *name)
 		volatile uint64_t *at = page_address(p + i);
 		uint64_t t = rdtsc();
 
-		*at = 1;
+		if (write)
+			*at = 1;
+		else
+			(void)*at;
 		samples[i] = rdtsc() - t - base;
 	}
 	result(name, median(samples, SAMPLES));
 	page_free(p, ORDER_MAX);
+}
+
+static void bench_fault(const char *name)
+{
+	fault_run(name, true);
+}
+
+static void bench_read_zero(const char *name)
+{
+	fault_run(name, false);
 }
 
 static void bench_fault_nozero(const char *name)
@@ -151,7 +164,7 @@ static void bench_fault_nozero(const char *name)
 	if (r < 0)
 		print("bench %s: the hypervisor does not scrub on demand (%ld)\n", name, r);
 	else
-		fault_run(name);
+		fault_run(name, true);
 }
 
 /* Moves the driver's target, which it reads from its page, by hand, and works until it is there. */
@@ -171,8 +184,19 @@ static void touch_pages(uint32_t n)
 		*(volatile uint64_t *)page_address(run_pages[i]) = i;
 }
 
+/* Frames that this guest holds; negative where the config does not let it ask. */
+static int64_t frames_held(void)
+{
+	return hypercall(AERO_HC_DEBUG, AERO_DEBUG_GUEST_PAGES, 0, 0);
+}
+
+/* Ticks a page of each step of the balloon's. */
+struct balloon_ticks {
+	uint64_t inflate, deflate, cycle;
+};
+
 /* One round: pages that have frames, into the balloon by the real driver, out, touched again. */
-static bool balloon_round(struct balloon_driver *d, uint32_t pages, uint64_t *inflate, uint64_t *cycle)
+static bool balloon_round(struct balloon_driver *d, uint32_t pages, struct balloon_ticks *out)
 {
 	uint32_t n = take_pages(pages, false);
 
@@ -183,78 +207,111 @@ static bool balloon_round(struct balloon_driver *d, uint32_t pages, uint64_t *in
 	touch_pages(n);
 	free_pages(n);
 	uint64_t before = d->actual_pages, wanted = d->s.page->target_pages;
+	int64_t held = frames_held();
 
-	*inflate = work_to(d, before + pages) / pages;
+	out->inflate = work_to(d, before + pages) / pages;
 	bool good = d->actual_pages == before + pages;
 
-	work_to(d, before);
+	/* Pages without a frame would be cheaper: what went in must have come back as frames. */
+	if (held >= 0 && held - frames_held() < (int64_t)pages * 9 / 10) {
+		print("bench: only %ld frames came back of %u pages\n", held - frames_held(), pages);
+		good = false;
+	}
+	out->deflate = work_to(d, before) / pages;
 	n = take_pages(pages, true);
 	uint64_t t = rdtsc();
 
 	touch_pages(n);
-	*cycle = *inflate + (n ? (rdtsc() - t) / n : 0);
+	out->cycle = out->inflate + out->deflate + (n ? (rdtsc() - t) / n : 0);
 	free_pages(n);
 	d->s.page->target_pages = wanted;
-	return good && n;
+	return good && n == pages;
 }
 
-static void bench_balloon(const char *name, bool cycle)
+static bool balloon_medians(struct balloon_ticks *out)
 {
-	uint64_t inflate[BALLOON_ROUNDS], both[BALLOON_ROUNDS];
+	uint64_t inflate[BALLOON_ROUNDS], deflate[BALLOON_ROUNDS], cycle[BALLOON_ROUNDS];
 	struct balloon_driver *d = ballooning_lock();
+	bool good = d;
 
-	if (!d) {
-		print("bench %s: there is no balloon\n", name);
-		return;
+	for (uint32_t i = 0; good && i < BALLOON_ROUNDS; i++) {
+		struct balloon_ticks t;
+
+		good = balloon_round(d, BALLOON_PAGES, &t);
+		inflate[i] = t.inflate;
+		deflate[i] = t.deflate;
+		cycle[i] = t.cycle;
 	}
-	for (uint32_t i = 0; i < BALLOON_ROUNDS; i++)
-		if (!balloon_round(d, BALLOON_PAGES, &inflate[i], &both[i])) {
-			print("bench %s: too little free memory, or pages were refused\n", name);
-			ballooning_unlock();
-			return;
-		}
-	ballooning_unlock();
-	result(name, median(cycle ? both : inflate, BALLOON_ROUNDS));
+	if (d)
+		ballooning_unlock();
+	if (good)
+		*out = (struct balloon_ticks){ .inflate = median(inflate, BALLOON_ROUNDS),
+					       .deflate = median(deflate, BALLOON_ROUNDS),
+					       .cycle = median(cycle, BALLOON_ROUNDS) };
+	return good;
+}
+
+static void bench_balloon(const char *name, size_t which)
+{
+	struct balloon_ticks t;
+
+	if (balloon_medians(&t))
+		result(name, *(uint64_t *)((char *)&t + which));
+	else
+		print("bench %s: no balloon, too little free memory, or pages were refused\n", name);
 }
 
 static void bench_inflate(const char *name)
 {
-	bench_balloon(name, false);
+	bench_balloon(name, offsetof(struct balloon_ticks, inflate));
+}
+
+static void bench_deflate(const char *name)
+{
+	bench_balloon(name, offsetof(struct balloon_ticks, deflate));
 }
 
 static void bench_cycle(const char *name)
 {
-	bench_balloon(name, true);
+	bench_balloon(name, offsetof(struct balloon_ticks, cycle));
 }
 
-/* 2 MiB blocks whose pages were all touched. */
+/* A block whose pages were all touched, in and out again: the ticks in, 0 if it did not work. */
+static uint64_t block_round(struct balloon_driver *d)
+{
+	preempt_off();
+	uint32_t p = memory.free_pages > watermarks.high + 2 * BLOCK_PAGES ?
+		     buddy_alloc(&memory, ORDER_MAX, NULL) : NO_PAGE;
+
+	preempt_on();
+	if (p == NO_PAGE)
+		return 0;
+	for (uint32_t i = 0; i < BLOCK_PAGES; i++)
+		*(volatile uint64_t *)page_address(p + i) = i;
+	page_free(p, ORDER_MAX);
+	uint64_t before = d->actual_pages, wanted = d->s.page->target_pages;
+	uint64_t blocks = d->inflated_2m;
+	int64_t held = frames_held();
+	uint64_t ticks = work_to(d, before + BLOCK_PAGES);
+	bool good = d->actual_pages == before + BLOCK_PAGES && d->inflated_2m == blocks + 1;
+
+	if (held >= 0 && held - frames_held() < (int64_t)BLOCK_PAGES) {
+		print("bench: only %ld frames came back of a block\n", held - frames_held());
+		good = false;
+	}
+	work_to(d, before);
+	d->s.page->target_pages = wanted;
+	return good ? ticks : 0;
+}
+
 static void bench_inflate_2m(const char *name)
 {
 	uint64_t ticks[BALLOON_ROUNDS];
 	struct balloon_driver *d = ballooning_lock();
 	uint32_t done = 0;
 
-	for (; d && done < BALLOON_ROUNDS; done++) {
-		preempt_off();
-		uint32_t p = memory.free_pages > watermarks.high + 2 * BLOCK_PAGES ?
-			     buddy_alloc(&memory, ORDER_MAX, NULL) : NO_PAGE;
-
-		preempt_on();
-		if (p == NO_PAGE)
-			break;
-		for (uint32_t i = 0; i < BLOCK_PAGES; i++)
-			*(volatile uint64_t *)page_address(p + i) = i;
-		page_free(p, ORDER_MAX);
-		uint64_t before = d->actual_pages, wanted = d->s.page->target_pages;
-
-		ticks[done] = work_to(d, before + BLOCK_PAGES);
-		bool good = d->actual_pages == before + BLOCK_PAGES;
-
-		work_to(d, before);
-		d->s.page->target_pages = wanted;
-		if (!good)
-			break;
-	}
+	while (d && done < BALLOON_ROUNDS && (ticks[done] = block_round(d)))
+		done++;
 	if (d)
 		ballooning_unlock();
 	if (done == BALLOON_ROUNDS)
@@ -269,9 +326,11 @@ static const struct {
 } benches[] = {
 	{ "cpuid_exit", bench_cpuid },
 	{ "hypercall_null", bench_null },
-	{ "fault_4k", fault_run },
+	{ "fault_4k", bench_fault },
 	{ "fault_4k_nozero", bench_fault_nozero },
+	{ "fault_read_zero", bench_read_zero },
 	{ "balloon_inflate_4k", bench_inflate },
+	{ "balloon_deflate_4k", bench_deflate },
 	{ "balloon_cycle_4k", bench_cycle },
 	{ "balloon_inflate_2m", bench_inflate_2m },
 };

@@ -66,46 +66,8 @@ static void vmstat(unsigned int count, char **words)
 	      watermarks.high);
 }
 
-static bool block_is_zero(uint32_t first, unsigned int order, uint64_t *checked)
-{
-	for (uint32_t p = first; p < first + (1u << order); p++) {
-		if (memory.pages[p].flags & PAGE_TOUCHED)
-			continue;
-		const uint64_t *w = page_address(p);
-
-		for (uint32_t i = 0; i < 512; i++)
-			if (w[i]) {
-				print("not zero: page %u word %u holds 0x%lx\n", p, i, w[i]);
-				return false;
-			}
-		(*checked)++;
-	}
-	return true;
-}
-
-/* Allocated blocks are walked too fast for the host to mind; single pages are taken as they come. */
-static void zeroes(unsigned int count, char **words)
-{
-	uint64_t checked = 0;
-	bool good = true;
-
-	(void)count, (void)words;
-	for (unsigned int o = 0; o <= ORDER_MAX && good; o++) {
-		uint32_t p = memory.free[o].head;
-
-		while (p != NO_PAGE && good) {
-			good = block_is_zero(p, o, &checked);
-			if (memory.pages[p].state != PAGE_FREE || memory.pages[p].order != o)
-				break; /* it was taken meanwhile; this list's rest is not walked */
-			p = memory.pages[p].next;
-		}
-	}
-	print("%s zeroes: %lu never-written pages read as zero\n", good ? "PASS" : "FAIL", checked);
-}
-
 const struct command commands_mem[] = {
 	{ "free", "", "memory, cache, balloon, swap", free_command, false },
 	{ "vmstat", "", "counters since boot", vmstat, false },
-	{ "zeroes", "", "verifies that never-written free memory is zero", zeroes, true },
 	{ 0 },
 };
