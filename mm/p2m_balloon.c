@@ -204,9 +204,9 @@ static status_t deflate_block(struct p2m *p, gfn_t gfn)
 	return OK;
 }
 
-status_t p2m_deflate(struct p2m *p, gfn_t gfn, uint32_t order)
+static __attribute__((noinline)) status_t deflate_rest(struct p2m *p, gfn_t gfn, uint32_t order)
 {
-	if (UNLIKELY(!in_range(p, gfn, order)))
+	if (!in_range(p, gfn, order))
 		return ERR_RANGE;
 	if (order == ORDER_2M)
 		return deflate_block(p, gfn);
@@ -220,6 +220,24 @@ status_t p2m_deflate(struct p2m *p, gfn_t gfn, uint32_t order)
 	p->pages[P2M_BALLOONED]--;
 	p->pages[P2M_EMPTY]++;
 	return OK;
+}
+
+/* Mostly it is a page under a table that is there. */
+status_t p2m_deflate(struct p2m *p, gfn_t gfn, uint32_t order)
+{
+	mfn_t table;
+
+	if (LIKELY(order == ORDER_4K && gfn.v < p->gfn_count)) {
+		uint64_t *entry = p2m_find_page(p, gfn, &table);
+
+		if (LIKELY(entry && *entry == ENTRY(P2M_BALLOONED))) {
+			entry_write(entry, ENTRY(P2M_EMPTY));
+			p->pages[P2M_BALLOONED]--;
+			p->pages[P2M_EMPTY]++;
+			return OK;
+		}
+	}
+	return deflate_rest(p, gfn, order);
 }
 
 static void deflate_tree(mfn_t table, uint32_t level)

@@ -89,14 +89,17 @@ void buddy_add(struct buddy *b, uint32_t first, uint32_t count, bool touched)
 
 static void merge(struct buddy *b, uint32_t p, unsigned int order, bool front)
 {
+	struct page *pages = b->pages; /* in a register: stores of bytes may alias anything */
+
 	while (order < ORDER_MAX) {
 		uint32_t other = p ^ 1u << order;
 
-		if (other >= b->page_count || b->pages[other].state != PAGE_FREE ||
-		    b->pages[other].order != order)
+		if (other >= b->page_count || pages[other].state != PAGE_FREE ||
+		    pages[other].order != order)
 			break;
-		remove_block(b, other);
-		b->pages[p].state = PAGE_RESERVED;
+		page_list_remove(pages, &b->free[order], other);
+		pages[other].state = PAGE_RESERVED;
+		pages[p].state = PAGE_RESERVED;
 		p &= ~(1u << order);
 		order++;
 	}
