@@ -63,7 +63,7 @@ static uint64_t demand(const struct policy_guest *g)
 {
 	bool known = g->stats_fresh && g->has_driver;
 	uint64_t in_use = known ? MIN(g->in_use_pages, g->used_pages) : g->used_pages;
-	uint64_t need = in_use + in_use / 8 + g->wanted_pages;
+	uint64_t need = in_use + in_use / 8 + MIN(g->wanted_pages, g->memory_pages);
 
 	if (g->pressed || (known && g->full))
 		need = ceiling(g);
