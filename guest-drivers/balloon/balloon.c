@@ -194,6 +194,7 @@ static void take_blocks(struct balloon_driver *d, uint64_t want, struct batch *b
 		}
 		batch_add(d, b, gfn, 0);
 	}
+	*why = AERO_REASON_NONE; /* it may have been written on the way to a success, too */
 }
 
 static void back_off(struct balloon_driver *d, uint32_t why, uint64_t short_pages)

@@ -12,6 +12,7 @@ static uint32_t toy_count;
 
 static void start(uint32_t count)
 {
+	fake_hv_destroy_all(); /* of a test that failed */
 	fake_tsc_step = 0;
 	fake_hv_start(POOL);
 	for (uint32_t i = 0; i < count; i++) {
