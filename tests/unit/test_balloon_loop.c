@@ -100,11 +100,155 @@ static void test_all_spike(void **state)
 	end();
 }
 
+/* Whoever is late gets its part from those that spiked first. */
+static void test_late_ones_get_their_part(void **state)
+{
+	(void)state;
+	start(GUESTS);
+	want_all(2);
+	run(300);
+	for (uint32_t i = 0; i < 8; i++)
+		toys[i]->want = 13 * MIB_PAGES;
+	run(3000);
+	toys[8]->want = toys[9]->want = 13 * MIB_PAGES;
+	run(6000);
+	for (uint32_t i = 0; i < GUESTS; i++)
+		assert_in_range(toy_size(toys[i]) * 100ull, toy_size(toys[0]) * 90ull, toy_size(toys[0]) * 110ull);
+	end();
+}
+
+/* Mem-set down and up on one while all of them need more than there is. */
+static void test_operator_under_load(void **state)
+{
+	(void)state;
+	start(GUESTS);
+	want_all(12);
+	run(3000);
+	balloon_set_operator(&toys[0]->g->balloon, 6 * MIB_PAGES);
+	overcommit_nudge();
+	run(4000);
+	assert_int_equal(toy_size(toys[0]), 6 * MIB_PAGES);
+	balloon_set_operator(&toys[0]->g->balloon, 16 * MIB_PAGES);
+	overcommit_nudge();
+	run(4000);
+	assert_in_range(toy_size(toys[0]) * 100ull, toy_size(toys[1]) * 90ull, toy_size(toys[1]) * 110ull);
+	end();
+}
+
+static void test_spike_then_idle(void **state)
+{
+	(void)state;
+	start(GUESTS);
+	want_all(12);
+	run(3000);
+	want_all(2);
+	run(3000); /* the frames stay with the guests: only balloons bring them back */
+	toys[5]->want = 13 * MIB_PAGES;
+	run(3000);
+	assert_int_equal(toys[5]->have, 13 * MIB_PAGES);
+	assert_true(toy_size(toys[5]) >= 15 * MIB_PAGES);
+	uint64_t before = toys[5]->swap_ins;
+	run(1000);
+	assert_int_equal(toys[5]->swap_ins, before); /* all of it in memory */
+	end();
+}
+
+static void test_no_swap(void **state)
+{
+	(void)state;
+	start(GUESTS);
+	toys[0]->swap_free = 0;
+	want_all(12);
+	toys[0]->want = 13 * MIB_PAGES; /* first, and it cannot page out */
+	toys[0]->grow = 2000;
+	run(8000);
+	assert_int_equal(toys[0]->have, 13 * MIB_PAGES);
+	for (uint32_t i = 1; i < GUESTS; i++) {
+		assert_int_equal(toys[i]->have, 12 * MIB_PAGES);
+		assert_in_range(toy_size(toys[i]) * 100ull, toy_size(toys[1]) * 90ull,
+			toy_size(toys[1]) * 110ull);
+	}
+	assert_true(toys[0]->driver.backoffs < 120); /* it was not asked ten times a second */
+	end();
+}
+
+static void test_no_driver(void **state)
+{
+	(void)state;
+	start(GUESTS);
+	toy_free(toys[9]);
+	guest_destroy(guest_find("vm9"));
+	toys[9] = toy_new(fake_hv_guest("none", 16), false);
+	want_all(12);
+	toys[9]->want = 13 * MIB_PAGES;
+	run(10000);
+	for (uint32_t i = 0; i < GUESTS; i++)
+		assert_int_equal(toys[i]->have, toys[i]->want);
+	end();
+}
+
+/* One that takes what it can and gives nothing: the others share the rest, and it gets no more. */
+static void test_one_refuses(void **state)
+{
+	(void)state;
+	start(GUESTS);
+	toys[4]->refuses = true;
+	toys[4]->grow = 2000;
+	want_all(13);
+	run(10000);
+	for (uint32_t i = 0; i < GUESTS; i++)
+		assert_int_equal(toys[i]->have, 13 * MIB_PAGES);
+	end();
+}
+
+/* At rest nothing moves: no target of any guest changes in the last seconds. */
+static void test_rests(void **state)
+{
+	uint64_t generation[GUESTS];
+	uint64_t moves = 0;
+
+	(void)state;
+	start(GUESTS);
+	want_all(12);
+	run(4000);
+	for (uint32_t i = 0; i < GUESTS; i++)
+		generation[i] = toys[i]->g->balloon.generation;
+	run(3000);
+	for (uint32_t i = 0; i < GUESTS; i++)
+		moves += toys[i]->g->balloon.generation - generation[i];
+	assert_in_range(moves, 0, GUESTS);
+	end();
+}
+
+/* Nobody waits for a frame longer than a few periods and what paging takes. */
+static void test_waiters_are_served(void **state)
+{
+	(void)state;
+	start(GUESTS);
+	for (uint32_t i = 0; i < GUESTS; i++)
+		toys[i]->grow = 200; /* faster than balloons */
+	want_all(12);
+	run(5000);
+	for (uint32_t i = 0; i < GUESTS; i++) {
+		assert_int_equal(toys[i]->have, 12 * MIB_PAGES);
+		assert_true(toys[i]->stuck_ticks < 2000);
+	}
+	end();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_one_spikes),
 		cmocka_unit_test(test_all_spike),
+		cmocka_unit_test(test_late_ones_get_their_part),
+		cmocka_unit_test(test_operator_under_load),
+		cmocka_unit_test(test_spike_then_idle),
+		cmocka_unit_test(test_no_swap),
+		cmocka_unit_test(test_no_driver),
+		cmocka_unit_test(test_one_refuses),
+		cmocka_unit_test(test_rests),
+		cmocka_unit_test(test_waiters_are_served),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
