@@ -43,12 +43,14 @@ void cmd_console(const struct command_args *a)
 
 /* ---- create ---------------------------------------------------------------------------------- */
 
+/* A guest of the configuration, or else one that is here. */
 static const struct config_guest *node_of(const char *name)
 {
 	for (uint32_t i = 0; i < hv_config.guest_count; i++)
 		if (!strcmp(hv_config.guest[i].name, name))
 			return &hv_config.guest[i];
-	return NULL;
+	const struct guest *g = guest_find(name);
+	return g ? &g->config : NULL;
 }
 
 static bool set_size(const char *key, const char *value, const char *name, uint64_t *to)
@@ -110,16 +112,22 @@ static bool given(const struct command_args *a, const char *key)
 /* What was not asked for follows what was; what was asked for and does not fit is an error. */
 static bool fit(const struct command_args *a, struct config_guest *c)
 {
+	char x[16], y[16];
+
 	if (!given(a, "max"))
 		c->max_bytes = given(a, "memory") ? c->memory_bytes : MIN(c->max_bytes, c->memory_bytes);
 	if (!given(a, "min"))
 		c->min_bytes = MIN(c->min_bytes, c->max_bytes);
 	if (c->memory_bytes < MIB(4) || c->memory_bytes > GIB(64) || c->memory_bytes % MIB(2))
-		command_error("create: memory should be 4M to 64G, a multiple of 2M");
+		command_error("create: memory is %s; should be 4M to 64G, a multiple of 2M",
+			format_size(x, sizeof(x), c->memory_bytes));
 	else if (c->max_bytes > c->memory_bytes)
-		command_error("create: max is more than memory");
+		command_error("create: max is %s, more than memory, %s",
+			format_size(x, sizeof(x), c->max_bytes),
+			format_size(y, sizeof(y), c->memory_bytes));
 	else if (c->min_bytes > c->max_bytes)
-		command_error("create: min is more than max");
+		command_error("create: min is %s, more than max, %s",
+			format_size(x, sizeof(x), c->min_bytes), format_size(y, sizeof(y), c->max_bytes));
 	else
 		return true;
 	return false;
@@ -133,7 +141,7 @@ static bool name_is_good(const char *name)
 		if (!letter && (c == name || !later))
 			return false;
 	}
-	return *name && strlen(name) < CONFIG_NAME_BYTES;
+	return *name && strlen(name) < CONFIG_NAME_BYTES && strcmp(name, "all"); /* mem-set's word */
 }
 
 /* Constant size, large for the stack; the boot CPU's only. */
@@ -150,13 +158,13 @@ void cmd_create(const struct command_args *a)
 			like = a->word[i] + 5;
 	const struct config_guest *node = node_of(like);
 	if (!node) {
-		command_error("create: the configuration has no guest \"%.32s\"; add like=%s", like,
+		command_error("create: no guest \"%.32s\" here or in the configuration; add like=%s", like,
 			hv_config.guest_count ? hv_config.guest[0].name : "NODE");
 		return;
 	}
 	if (!name_is_good(name)) {
 		command_error("create: \"%.40s\": a name is letters, digits, - and _, a letter first, "
-			"at most %u", name, CONFIG_NAME_BYTES - 1);
+			"at most %u, not \"all\"", name, CONFIG_NAME_BYTES - 1);
 		return;
 	}
 	wanted = *node;

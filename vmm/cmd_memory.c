@@ -37,7 +37,7 @@ void cmd_mem_set(const struct command_args *a)
 	if (!command_size(a->word[1], &bytes))
 		return;
 	if (bytes < PAGE_BYTES) {
-		command_error("mem-set: %s is less than a page; did you mean %sM?", a->word[1], a->word[1]);
+		command_error("mem-set: %.20s is less than a page, 4K; write 8M for 8 MiB", a->word[1]);
 		return;
 	}
 	if (all)

@@ -184,6 +184,7 @@ static status_t take_properties(struct parser *p, int node, const struct propert
 	size_t count, void *base)
 {
 	char known[120];
+	uint32_t seen = 0;
 	int at;
 
 	fdt_for_each_property_offset(at, p->dtb, node) {
@@ -193,10 +194,13 @@ static status_t take_properties(struct parser *p, int node, const struct propert
 			return complain(p, node, NULL, "a property cannot be read: the file is damaged");
 		while (i < count && strcmp(name, table[i].name))
 			i++;
+		if (i < count && (seen & 1u << i))
+			return complain(p, node, name, "is given twice; keep one");
 		if (i == count) {
 			list_names(table, count, known, sizeof(known));
 			return complain(p, node, name, "unknown property; known: %s", known);
 		}
+		seen |= 1u << i;
 		status_t s = table[i].take(p, node, name, (char *)base + table[i].offset);
 		if (s != OK)
 			return s;
@@ -256,7 +260,8 @@ static bool name_is_good(const char *name)
 		if (!good)
 			return false;
 	}
-	return *name && (*name < '0' || *name > '9'); /* a number is an id on the console */
+	/* On the console a number is an id, -x an option and `all` all of them. */
+	return *name && (*name < '0' || *name > '9') && *name != '-' && strcmp(name, "all");
 }
 
 static bool name_is_taken(const struct config *c, const char *name)
@@ -301,7 +306,8 @@ static status_t take_guest(struct parser *p, int node)
 		return complain(p, node, NULL, "a guest has no nodes below it");
 	if (!name_is_good(name) || strlen(name) > CONFIG_NAME_BYTES - 4)
 		return complain(p, node, NULL,
-			"a guest's name is letters, digits, - and _, not a digit first, at most %u long",
+			"a guest's name is letters, digits, - and _, not a digit first, nor -, nor \"all\", "
+			"at most %u long",
 			CONFIG_NAME_BYTES - 4);
 	if (n.count == UINT32_MAX) {
 		str_copy(g->name, sizeof(g->name), name);

@@ -9,6 +9,7 @@
 #include "vmm/platform.h"
 
 #define OUT_BYTES   16384u
+#define IN_BYTES    1024u
 #define POLL_KEYS   64u  /* bytes taken a poll: a pasted line does not hold up guests */
 #define ATTACH_BYTES 512u
 #define KEY_DETACH  0x1d /* Ctrl-] */
@@ -18,6 +19,8 @@ static struct {
 	struct lineedit edit;
 	char out[OUT_BYTES]; /* what the port has not taken yet */
 	uint32_t head, tail; /* free-running */
+	char in[IN_BYTES];   /* keys that came while the port was busy with output */
+	uint32_t in_head, in_tail;
 	uint16_t attached;   /* guest id whose console is shown; 0: none */
 	bool ready;          /* prompt and line may be on the screen */
 	bool running;        /* a command runs: they are not */
@@ -29,11 +32,29 @@ static void drain(void)
 		con.tail++;
 }
 
+/* The port holds 16 bytes of input; what is pasted while a long listing goes out waits here. */
+static void collect(void)
+{
+	int c;
+
+	while (con.in_head - con.in_tail < IN_BYTES && (c = platform_getc()) >= 0)
+		con.in[con.in_head++ % IN_BYTES] = (char)c;
+}
+
+static int next_key(void)
+{
+	if (con.in_head != con.in_tail)
+		return (unsigned char)con.in[con.in_tail++ % IN_BYTES];
+	return platform_getc();
+}
+
 /* Nothing is lost: with the ring full, the port sets the pace. */
 static void put(char c)
 {
-	if (con.head - con.tail == OUT_BYTES)
+	if (con.head - con.tail == OUT_BYTES) {
+		collect();
 		platform_putc(con.out[con.tail++ % OUT_BYTES]);
+	}
 	con.out[con.head++ % OUT_BYTES] = c;
 }
 
@@ -143,7 +164,7 @@ static bool poll_attached(void)
 	}
 	bool did = show_guest(g);
 	for (uint32_t i = 0; i < POLL_KEYS; i++) {
-		int c = platform_getc();
+		int c = next_key();
 		if (c < 0)
 			break;
 		did = true;
@@ -177,7 +198,7 @@ static bool poll_prompt(void)
 	uint32_t taken = 0;
 
 	for (; taken < POLL_KEYS && !con.attached; taken++) {
-		int c = platform_getc();
+		int c = next_key();
 		if (c < 0)
 			break;
 		if (lineedit_key(&con.edit, (char)c))

@@ -31,14 +31,36 @@ void lineedit_hide(struct lineedit *e)
 	text(e, "\r\x1b[K");
 }
 
+/* Characters of the line that fit beside the prompt, the cursor's place after the last included. */
+static uint32_t window(const struct lineedit *e)
+{
+	uint32_t prompt = (uint32_t)strlen(e->prompt);
+
+	return prompt + 20 < LINEEDIT_COLUMNS ? LINEEDIT_COLUMNS - prompt : 20;
+}
+
+/* Scrolls by half a window when the cursor leaves it. True if that moved what is shown. */
+static bool scroll(struct lineedit *e)
+{
+	uint32_t width = window(e), old = e->first;
+
+	if (e->length < width)
+		e->first = 0;
+	else if (e->cursor < e->first || e->cursor - e->first >= width)
+		e->first = e->cursor - MIN(e->cursor, width / 2);
+	return e->first != old;
+}
+
 void lineedit_show(struct lineedit *e)
 {
 	char move[16];
 
+	(void)scroll(e);
+	uint32_t end = MIN(e->length, e->first + window(e) - 1);
 	text(e, e->prompt);
-	e->out(e->ctx, e->line, e->length);
-	if (e->cursor < e->length) {
-		fmt_snprintf(move, sizeof(move), "\x1b[%uD", e->length - e->cursor);
+	e->out(e->ctx, e->line + e->first, end - e->first);
+	if (e->cursor < end) {
+		fmt_snprintf(move, sizeof(move), "\x1b[%uD", end - e->cursor);
 		text(e, move);
 	}
 }
@@ -51,7 +73,7 @@ static void redraw(struct lineedit *e)
 
 void lineedit_start(struct lineedit *e)
 {
-	e->length = e->cursor = 0;
+	e->length = e->cursor = e->first = 0;
 	e->line[0] = '\0';
 	e->history_back = 0;
 	lineedit_show(e);
@@ -68,7 +90,7 @@ static void insert(struct lineedit *e, const char *s, size_t n)
 	e->length += (uint32_t)n;
 	e->cursor += (uint32_t)n;
 	e->line[e->length] = '\0';
-	if (e->cursor == e->length)
+	if (e->cursor == e->length && !scroll(e))
 		e->out(e->ctx, s, n);
 	else
 		redraw(e);
@@ -83,7 +105,7 @@ static void erase(struct lineedit *e, uint32_t from, uint32_t to)
 	e->length -= to - from;
 	e->cursor = from;
 	e->line[e->length] = '\0';
-	if (at_end)
+	if (at_end && !scroll(e))
 		text(e, "\b \b");
 	else
 		redraw(e);
@@ -188,6 +210,8 @@ static void csi_key(struct lineedit *e, char c)
 /* True if the byte belonged to an escape sequence. */
 static bool escape_key(struct lineedit *e, char c)
 {
+	if (c < ' ' || c > '~')
+		e->escape = ESCAPE_NONE; /* a key of its own ends a sequence, Enter after Escape too */
 	switch (e->escape) {
 	case ESCAPE_START:
 		e->escape = c == '[' ? ESCAPE_CSI : c == 'O' ? ESCAPE_SS3 : ESCAPE_NONE;
@@ -198,7 +222,7 @@ static bool escape_key(struct lineedit *e, char c)
 			e->parameter = MIN(e->parameter * 10 + (uint32_t)(c - '0'), 999u);
 			return true;
 		}
-		if (c == ';')
+		if (c < '@') /* other parameters and intermediates */
 			return true;
 		/* fall through */
 	case ESCAPE_SS3:

@@ -1,7 +1,8 @@
 /*
  * Pure. Line editing on a plain terminal: bytes in, edits and what to show out. Keys: arrows, Home,
  * End, Delete, Backspace, ^A ^E ^B ^F ^K ^U ^W ^L ^C ^D ^P ^N, Tab. Bytes that are not printable
- * ASCII and no key are dropped. A line holds LINEEDIT_BYTES - 1 characters; more ring the bell.
+ * ASCII and no key are dropped. A line holds LINEEDIT_BYTES - 1 characters; more ring the bell. What
+ * does not fit one row of LINEEDIT_COLUMNS scrolls sideways, so that redrawing never wraps.
  */
 #pragma once
 
@@ -9,6 +10,7 @@
 
 #define LINEEDIT_BYTES   160u
 #define LINEEDIT_HISTORY 16u
+#define LINEEDIT_COLUMNS 79u /* the last of 80 stays free: some terminals wrap there */
 
 struct lineedit {
 	const char *prompt;
@@ -22,6 +24,7 @@ struct lineedit {
 	void *ctx;
 	char line[LINEEDIT_BYTES];
 	uint32_t length, cursor;
+	uint32_t first; /* the first character shown */
 	uint32_t escape; /* state inside an escape sequence */
 	uint32_t parameter;
 	bool last_cr; /* a "\n" right after "\r" is the same key */

@@ -140,6 +140,9 @@ static void test_bad_guest(void **state)
 	guest("g"), TEXT("memory", "8M"), TEXT("mem", "8M"), bad_guest("node g, mem", "unknown property");
 	guest("g"), TEXT("memory", "8M"), NODE("sub"), END, bad_guest("node g", "no nodes below");
 	guest("9"), TEXT("memory", "8M"), bad_guest("node 9", "not a digit first");
+	guest("-j"), TEXT("memory", "8M"), bad_guest("node -j", "nor -");
+	guest("all"), TEXT("memory", "8M"), bad_guest("node all", "nor \"all\"");
+	guest("vm"), TEXT("memory", "8M"), TEXT("memory", "9M"), bad_guest("node vm, memory", "is given twice");
 	guest("a.b"), TEXT("memory", "8M"), bad_guest("node a.b", "letters, digits");
 	guest("a-very-long-name-for-one"), TEXT("memory", "8M"), bad_guest("a-very", "at most");
 	guest("g"), TEXT("memory", "8M"), TEXT("disk", "8M"), bad_guest("guest g", "there is no disk");

@@ -60,7 +60,8 @@ static void test_keys(void **state)
 		{ "xabc\x01\x04\r", "abc" }, { "xabc\x01\x1b[3~\r", "abc" }, { "abcxyz\x02\x02\x02\x0b\r", "abc" },
 		{ "junk\x15" "abc\r", "abc" }, { "abc junk  \x17\x7f\r", "abc" }, { "junk\x03" "abc\r", "abc" },
 		{ "a\x1b[1;5Cb\r", "ab" }, { "\x7f\x1b[D\x1b[C\x04\x17\x0b\x15\r", "" }, { "li\t\r", "list " },
-		{ "caf\xc3\xa9\r", "caf" }, { "a\x0c" "b\r", "ab" } };
+		{ "caf\xc3\xa9\r", "caf" }, { "ab\x1b\r", "ab" },
+		{ "b\x1b\x1b[Da\r", "ab" }, { "a\x1b[?25hb\r", "ab" }, { "a\x0c" "b\r", "ab" } };
 	for (size_t i = 0; i < ARRAY_COUNT(t); i++) {
 		fresh(NULL);
 		assert_int_equal(type(t[i].keys), 1);
@@ -119,6 +120,69 @@ static void test_list_is_shown_then_the_line(void **state)
 	assert_string_equal(shown, "\a");
 }
 
+/* What a terminal of 80 columns shows after `keys`; fails if it would have to wrap or scroll. */
+static char row[81];
+static void screen(const char *s)
+{
+	unsigned int at = 0;
+	memset(row, ' ', 80);
+	for (; *s; s++) {
+		int n = 0;
+		if (*s == '\r') {
+			at = 0;
+		} else if (*s == '\b') {
+			at -= at > 0;
+		} else if (*s == '\x1b') {
+			for (s += 2; *s >= '0' && *s <= '9'; s++)
+				n = n * 10 + *s - '0';
+			if (*s == 'D')
+				at -= (unsigned int)n;
+			else if (*s == 'K')
+				memset(row + at, ' ', 80 - at);
+			else
+				fail_msg("unexpected escape %c", *s);
+		} else if (*s != '\a') {
+			assert_true(at < 79);
+			row[at++] = *s;
+		}
+		assert_true(at < 80);
+	}
+	assert_int_equal(at, 2 + e.cursor - e.first);
+	for (int i = 79; i >= 0 && row[i] == ' '; i--)
+		row[i] = 0;
+}
+
+static void test_long_line_stays_in_its_row(void **state)
+{
+	(void)state;
+	char whole[LINEEDIT_BYTES] = "";
+	uint64_t seed = 5;
+	for (int i = 0; i < 150; i++) {
+		char c[2] = { (char)('a' + i % 26), 0 };
+		strcat(whole, c);
+		lineedit_key(&e, *c);
+	}
+	assert_string_equal(e.line, whole);
+	screen(shown);
+	assert_memory_equal(row, "> ", 2);
+	assert_memory_equal(row + 2, whole + e.first, strlen(row) - 2);
+	assert_string_equal(row + 2 + strlen(row) - 2, "");
+	type("\x01");
+	screen(shown);
+	assert_int_equal(e.first, 0);
+	assert_memory_equal(row + 2, whole, strlen(row) - 2);
+	for (int i = 0; i < 3000; i++) {
+		static const char *const keys[] = { "\x1b[D", "\x1b[C", "x", "\x7f", "\x05", "\x17", "\x10" };
+		uint64_t r = test_random(&seed) % 60;
+		if (!(i % 50))
+			shown[0] = 0, type("\x01\x05");
+		type(keys[r < ARRAY_COUNT(keys) ? r : r % 3]);
+		screen(shown);
+		assert_true(e.first <= e.cursor);
+		assert_memory_equal(row + 2, e.line + e.first, strlen(row) - MIN(strlen(row), 2u));
+	}
+}
+
 static void test_any_bytes(void **state)
 {
 	(void)state;
@@ -144,6 +208,7 @@ int main(void)
 		cmocka_unit_test_setup(test_history, fresh),
 		cmocka_unit_test_setup(test_too_long_rings, fresh),
 		cmocka_unit_test_setup(test_list_is_shown_then_the_line, fresh),
+		cmocka_unit_test_setup(test_long_line_stays_in_its_row, fresh),
 		cmocka_unit_test_setup(test_any_bytes, fresh),
 	};
 	return cmocka_run_group_tests_name("lineedit", tests, NULL, NULL);

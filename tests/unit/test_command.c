@@ -1,0 +1,289 @@
+/* Every command over the real guests, memory and balloon, typed at the console: what it says. */
+#include "tests/unit/unit.h"
+
+#include "tests/fake/hv.h"
+#include "tests/fake/toy.h"
+#include "vmm/console.h"
+#include "vmm/overcommit.h"
+
+static jmp_buf ended;
+
+/* Types a line and gives what was printed after its echo, up to the next prompt. */
+static const char *cmd(const char *line)
+{
+	static char text[FAKE_SERIAL_BYTES];
+	size_t n = 0;
+
+	fake_serial_clear();
+	fake_serial_type(line);
+	fake_serial_type("\r");
+	while (console_poll())
+		;
+	const char *from = strstr(fake_serial_out, "\r\n");
+	assert_non_null(from);
+	for (from += 2; *from; from++)
+		if (*from != '\r')
+			text[n++] = *from;
+	text[n] = 0;
+	char *prompt = strstr(text, "aerostat> ");
+	if (prompt)
+		*prompt = 0;
+	return text;
+}
+
+static void says(const char *line, const char *what)
+{
+	const char *text = cmd(line);
+
+	if (!strstr(text, what))
+		fail_msg("`%s` should say \"%s\" and said \"%s\"", line, what, text);
+}
+
+static void error(const char *line, const char *what)
+{
+	const char *text = cmd(line);
+
+	if (strncmp(text, "error: ", 7) || !strstr(text, what) || strchr(text, '\n')[1])
+		fail_msg("`%s` should say in one line \"%s\" and said \"%s\"", line, what, text);
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	fake_serial_clear();
+	fake_hv_start(8192);
+	hv_config.guest_count = 2;
+	hv_config.guest[0] = fake_hv_config("vm0", 16);
+	hv_config.guest[1] = fake_hv_config("late", 8);
+	(void)fake_hv_guest("vm0", 16);
+	(void)fake_hv_guest("vm1", 16);
+	console_init();
+	while (console_poll())
+		;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	fake_hv_destroy_all();
+	assert_int_equal(fake_hv_audit(), 0);
+	return 0;
+}
+
+static void mistakes(void **state)
+{
+	static const char *const t[][2] = {
+		{ "lst", "unknown command \"lst\"; did you mean \"list\"?" },
+		{ "frobnicate", "unknown command \"frobnicate\"; `help` lists them" },
+		{ "help frob", "unknown command \"frob\"" },
+		{ "list vm12", "no guest \"vm12\"; guests are vm0 .. vm1" },
+		{ "list -x", "no such option; use: list [GUEST] [-j]" },
+		{ "list a b", "too many words; use: list" },
+		{ "pause", "too few words; use: pause GUEST" },
+		{ "pause \"vm0", "a quote (\") has no end" },
+		{ "unpause vm0", "vm0 is running, not paused" },
+		{ "mem-set vm0", "too few words; use: mem-set GUEST|all SIZE" },
+		{ "mem-set vm0 12Q", "\"12Q\" is not a size; write 16M" },
+		{ "mem-set vm0 -8M", "\"-8M\" is not a size" },
+		{ "mem-set vm0 99999T", "\"99999T\" is too large" },
+		{ "mem-set vm0 0", "0 is less than a page, 4K; write 8M" },
+		{ "mem-set vm9 8M", "no guest \"vm9\"" },
+		{ "mem-max vm0 1M", "vm0 takes 4M (its min) to 16M (its memory)" },
+		{ "mem-max vm0 17M", "vm0 takes 4M (its min) to 16M (its memory)" },
+		{ "create vm0", "vm0 exists" },
+		{ "create x", "no guest \"x\" here or in the configuration; add like=vm0" },
+		{ "create x like=y", "no guest \"y\"" },
+		{ "create 9x like=vm0", "a name is letters, digits, - and _, a letter first" },
+		{ "create all like=vm0", "not \"all\"" },
+		{ "create x like=vm0 max=17M", "max is 17M, more than memory, 16M" },
+		{ "create x like=vm0 max=4M min=5M", "min is 5M, more than max, 4M" },
+		{ "create x like=vm0 memory=3M", "memory is 3M; should be 4M to 64G" },
+		{ "create x like=vm0 memory=16", "memory is 16K; should be" },
+		{ "create x like=vm0 min=lots", "\"lots\" is not a size" },
+		{ "create x like=vm0 shares=0", "shares=0; 1 to 100000" },
+		{ "create x like=vm0 colour=red", "unknown \"colour=\"" },
+		{ "create x like=vm0 colour", "\"colour\"; use memory=" },
+		{ "create x like=vm0 memory=64M min=40M", "its min of 40M cannot be guaranteed" },
+		{ "debug scrub", "write debug; at its top level" },
+		{ "destroy 77", "no guest \"77\"" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_COUNT(t); i++)
+		error(t[i][0], t[i][1]);
+	assert_int_equal(guest_count(), 2);
+	says("", "");
+	says("   ", "");
+}
+
+/* The braces, brackets and quotes of one line agree; Python's parser checks the rest in the machine. */
+static void is_json(const char *line)
+{
+	const char *text = cmd(line);
+	int depth = 0;
+	bool quoted = false;
+
+	assert_int_equal(text[0], '{');
+	for (const char *s = text; *s != '\n'; s++) {
+		assert_true(*s >= ' ' && *s <= '~');
+		if (*s == '"')
+			quoted = !quoted;
+		else if (quoted && *s == '\\')
+			s++;
+		else if (!quoted && (*s == '{' || *s == '['))
+			depth++;
+		else if (!quoted && (*s == '}' || *s == ']'))
+			assert_true(--depth > 0 || s[1] == '\n');
+	}
+	assert_int_equal(depth, 0);
+	assert_false(quoted);
+	assert_string_equal(strchr(text, '\n'), "\n");
+}
+
+static void listings(void **state)
+{
+	static const char *const t[] = { "list", "list vm1", "info", "stats", "stats vm0", "balloon",
+		"balloon vm1", "mem-audit", "uptime" };
+	char line[32];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_COUNT(t); i++) {
+		snprintf(line, sizeof(line), "%s -j", t[i]);
+		is_json(line);
+		const char *text = cmd(t[i]);
+		assert_true(*text && strncmp(text, "error", 5));
+		for (const char *end; (end = strchr(text, '\n')); text = end + 1)
+			if (end - text > 100)
+				fail_msg("`%s` has a line of %td columns", t[i], end - text);
+	}
+	says("list", "Name               ID    Mem  VCPUs State     Time(s)   Target  Balloon     Used\nvm0 ");
+	says("mem-audit", "audit: clean (");
+	says("help", "mem-set GUEST|all SIZE");
+	says("help pause", "pause GUEST");
+	says("uptime", "up ");
+	cmd("dmesg");
+}
+
+static void life(void **state)
+{
+	(void)state;
+	assert_string_equal(cmd("pause vm1"), "");
+	assert_int_equal(guest_find("vm1")->state, GUEST_PAUSED);
+	error("pause vm1", "vm1 is paused; only a running guest can be paused");
+	assert_string_equal(cmd("unpause vm1"), "");
+	says("create late", "late: id ");
+	says("create tiny like=vm1 memory=4M cmdline=\"a b\" shares=7 disk=0", "tiny: id ");
+	const struct config_guest *c = &guest_find("tiny")->config;
+	assert_true(c->memory_bytes == MIB(4) && c->max_bytes == MIB(4) && c->min_bytes == MIB(4));
+	assert_true(c->shares == 7 && c->disk_bytes == 0);
+	assert_string_equal(c->cmdline, "a b");
+	assert_string_equal(cmd("destroy late"), "");
+	assert_string_equal(cmd("destroy tiny"), "");
+	assert_int_equal(guest_count(), 2);
+	fake_hv_destroy_all();
+	error("list vm0", "there are none (`create` starts one)");
+	says("list", "total");
+}
+
+static void memory(void **state)
+{
+	(void)state;
+	struct guest *g = guest_find("vm0");
+	says("mem-set vm0 8M", "vm0: 8M; it has no balloon driver: the target waits for one");
+	struct toy *toy = toy_new(g, true);
+	assert_string_equal(cmd("mem-set vm0 6144"), "vm0: 6M\n");
+	says("mem-set vm0 1M", "vm0: 4M (its min; 1M was asked)");
+	says("mem-set vm0 1G", "vm0: 16M (all it has; 1G was asked)");
+	says("mem-set all 8M", "vm0: 8M\nvm1: 8M; it has no balloon driver");
+	assert_int_equal(g->balloon.operator_pages, 2048);
+	cmd("pause vm0");
+	says("mem-set vm0 9M", "vm0: 9M; it does not run: its balloon cannot move now");
+	cmd("unpause vm0");
+	says("mem-max vm0 8M", "vm0: never more than 8M; it holds ");
+	toy_free(toy);
+	hv_config.debug_commands = true;
+	says("debug scrub", " frames scrubbed");
+	error("debug fill", "unknown \"fill\"; there is: scrub");
+}
+
+static void guest_console(void **state)
+{
+	struct guest *g = guest_find("vm0");
+	char got[64];
+
+	(void)state;
+	gconsole_put(&g->console, "before\n", 7);
+	says("console vm0", "-- vm0: Ctrl-] returns --\nbefore\n");
+	fake_serial_clear();
+	fake_serial_type("ls -l\r\x1d");
+	while (console_poll())
+		;
+	assert_int_equal(gconsole_read(&g->console, got, sizeof(got)), 6);
+	assert_memory_equal(got, "ls -l\r", 6);
+	assert_non_null(strstr(fake_serial_out, "back at the hypervisor --\r\naerostat> "));
+	cmd("console vm1");
+	guest_destroy(guest_find("vm1"));
+	fake_serial_clear();
+	while (console_poll())
+		;
+	assert_non_null(strstr(fake_serial_out, "the guest is gone --\r\naerostat> "));
+}
+
+/* A port that takes little at a time, and a paste longer than what it holds: nothing is lost. */
+static void slow_port(void **state)
+{
+	(void)state;
+	fake_serial_clear();
+	fake_serial_room = 10;
+	for (int i = 0; i < 20; i++)
+		fake_serial_type("stats vm0\r");
+	for (int i = 0; i < 200000; i++) {
+		if (!console_poll())
+			break;
+		fake_serial_room = 10;
+	}
+	uint32_t listings_seen = 0;
+	for (const char *s = fake_serial_out; (s = strstr(s, "spurious")); s++)
+		listings_seen++;
+	assert_true(fake_serial_out_bytes > 2 * 16384);
+	assert_int_equal(listings_seen, 20);
+	assert_null(strstr(fake_serial_out, "error:"));
+}
+
+static void completion(void **state)
+{
+	(void)state;
+	says("upt\t", "up ");
+	assert_non_null(strstr(fake_serial_out, "uptime "));
+	says("list v\t1", "vm1 ");
+	says("mem-\t", "mem-set  mem-max  mem-audit");
+	says("help unp\t", "unpause GUEST");
+	error("create la\tx", "use memory=");
+}
+
+static void the_end(void **state)
+{
+	(void)state;
+	fake_shutdown_return = &ended;
+	if (!setjmp(ended))
+		cmd("shutdown");
+	assert_int_equal(fake_shutdown_code, 0);
+	assert_non_null(strstr(fake_serial_out, "shutting down\r\n"));
+	fake_shutdown_return = NULL;
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(mistakes, setup, teardown),
+		cmocka_unit_test_setup_teardown(listings, setup, teardown),
+		cmocka_unit_test_setup_teardown(life, setup, teardown),
+		cmocka_unit_test_setup_teardown(memory, setup, teardown),
+		cmocka_unit_test_setup_teardown(guest_console, setup, teardown),
+		cmocka_unit_test_setup_teardown(slow_port, setup, teardown),
+		cmocka_unit_test_setup_teardown(completion, setup, teardown),
+		cmocka_unit_test_setup_teardown(the_end, setup, teardown),
+	};
+	return cmocka_run_group_tests_name("command", tests, NULL, NULL);
+}
