@@ -380,6 +380,15 @@ static status_t check_whole(struct parser *p)
 	return OK;
 }
 
+/*
+ * Versions before 16 name the root differently: libfdt 1.6.1's fdt_check_full() then follows a null
+ * pointer. dtc has written 17 since 2005.
+ */
+static bool version_is_known(const void *dtb)
+{
+	return fdt_version(dtb) >= 16 && fdt_last_comp_version(dtb) <= 17;
+}
+
 status_t config_parse(const void *dtb, uint64_t bytes, struct config *out,
 	char error[CONFIG_ERROR_BYTES])
 {
@@ -389,7 +398,8 @@ status_t config_parse(const void *dtb, uint64_t bytes, struct config *out,
 	*out = (struct config){ .pool_bytes = UINT64_MAX, .reserve_bytes = RESERVE_DEFAULT,
 		.scrub_idle = true, .disk_index = UINT32_MAX };
 	error[0] = '\0';
-	if (!dtb || bytes < sizeof(struct fdt_header) || fdt_check_full(dtb, (size_t)bytes) != 0) {
+	if (!dtb || bytes < sizeof(struct fdt_header) || !version_is_known(dtb) ||
+		fdt_check_full(dtb, (size_t)bytes) != 0) {
 		fmt_snprintf(error, CONFIG_ERROR_BYTES,
 			"not a whole device tree (%lu bytes); compile it with dtc -O dtb", bytes);
 		return ERR_FORMAT;

@@ -178,6 +178,21 @@ static void test_truncated(void **state)
 	assert_int_equal(config_parse(NULL, 0, &c, error), ERR_FORMAT);
 }
 
+/* libfdt 1.6.1 itself crashes on a tree of an old version without a slash in the root's name. */
+static void test_old_version(void **state)
+{
+	(void)state;
+	for (uint32_t version = 0; version < 40; version++) {
+		guest("g"), TEXT("memory", "8M"), END, END;
+		assert_int_equal(finish(), OK);
+		fdt_set_version(blob, version);
+		fdt_set_last_comp_version(blob, MIN(version, 16u));
+		status_t s = config_parse(blob, fdt_totalsize(blob), &c, error);
+		if (version < 16)
+			assert_int_equal(s, ERR_FORMAT);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -186,6 +201,7 @@ int main(void)
 		cmocka_unit_test(test_bad_guest),
 		cmocka_unit_test(test_names_and_numbers_of_guests),
 		cmocka_unit_test(test_truncated),
+		cmocka_unit_test(test_old_version),
 	};
 	return cmocka_run_group_tests_name("config", tests, NULL, NULL);
 }
