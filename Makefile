@@ -27,7 +27,7 @@ help:
 	@echo 'make unit       unit and property tests only (ASan, UBSan)'
 	@echo 'make fuzz       fuzz each parser for longer (FUZZ_SECONDS=60)'
 	@echo 'make bench      benchmarks in Bochs, lines "bench NAME VALUE UNIT"'
-	@echo 'make check      style: include directions, layout'
+	@echo 'make check      include directions between rooms'
 	@echo 'make DEBUG=1    with lock-order checks and poisoning'
 	@echo 'make deps       install the Debian packages that all this needs'
 
