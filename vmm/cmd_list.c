@@ -45,7 +45,7 @@ static void list_row(const struct guest *g)
 		pages_text(t, target_size(g)), pages_text(b, balloon_actual_pages(&g->balloon)),
 		pages_text(u, held_pages(g)));
 	if (g->reason[0] && g->state != GUEST_RUNNING)
-		console_printf("  %s", g->reason);
+		console_printf("\n    %s", g->reason); /* below: the row is 80 columns wide */
 	console_printf("\n");
 }
 

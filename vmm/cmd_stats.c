@@ -7,8 +7,16 @@
 #include "vmm/sched.h"
 
 struct sink {
-	struct json *json; /* NULL: for people */
+	struct json *json; /* NULL: for people, two numbers a line */
+	uint32_t column;
 };
+
+static void end_row(struct sink *s)
+{
+	if (s->column)
+		console_printf("\n");
+	s->column = 0;
+}
 
 static void section(struct sink *s, const char *name)
 {
@@ -22,6 +30,8 @@ static void section_end(struct sink *s)
 {
 	if (s->json)
 		json_object_end(s->json);
+	else
+		end_row(s);
 }
 
 static void number(struct sink *s, const char *name, uint64_t value)
@@ -29,7 +39,8 @@ static void number(struct sink *s, const char *name, uint64_t value)
 	if (s->json)
 		json_u64(s->json, name, value);
 	else
-		console_printf("  %-20s %12lu\n", name, value);
+		console_printf("  %-18s %12lu%s", name, value, s->column ? "\n" : "     ");
+	s->column ^= 1;
 }
 
 static void pool_stats(struct sink *s)
@@ -39,6 +50,8 @@ static void pool_stats(struct sink *s)
 
 	frame_counts(&n);
 	overcommit_stats(&o);
+	if (s->json) /* people have `uptime` */
+		json_u64(s->json, "idle_ms", sched_idle_tsc() / MAX(platform_tsc_khz, 1ull));
 	section(s, "pool_pages");
 	number(s, "limit", n.pool_limit);
 	number(s, "used", n.pool_used);
@@ -58,7 +71,6 @@ static void pool_stats(struct sink *s)
 	number(s, "kicks", o.kicks);
 	number(s, "level_changes", o.level_changes);
 	section_end(s);
-	number(s, "idle_ms", sched_idle_tsc() / MAX(platform_tsc_khz, 1ull));
 }
 
 static void exit_stats(struct sink *s, const struct guest *g)
@@ -141,7 +153,7 @@ void cmd_stats(const struct command_args *a)
 {
 	struct guest *g = NULL;
 	struct json j;
-	struct sink s = { a->json ? &j : NULL };
+	struct sink s = { a->json ? &j : NULL, 0 };
 
 	if (a->count && !(g = command_guest(a->word[0])))
 		return;
@@ -153,4 +165,6 @@ void cmd_stats(const struct command_args *a)
 		pool_stats(&s);
 	if (a->json)
 		command_json_end(&j);
+	else
+		end_row(&s);
 }
