@@ -1,6 +1,9 @@
 # Aerostat. `make run` boots it, `make test` runs every test, `make help` lists the rest.
 SHELL := /bin/bash
-MAKEFLAGS += --no-builtin-rules -j$(shell nproc)
+MAKEFLAGS += --no-builtin-rules
+ifeq ($(MAKELEVEL),0)
+MAKEFLAGS += -j$(shell nproc) # those that it calls share these jobs
+endif
 B := build
 CC ?= gcc
 ifeq ($(origin CC),default)
