@@ -300,7 +300,9 @@ int64_t balloon_hc_pressure(struct balloon *b, uint64_t level, uint64_t pages, u
 	if (level > AERO_PRESSURE_FULL)
 		return -AERO_EINVAL;
 	spin_lock(&b->lock);
-	uint64_t memory = b->p2m->gfn_count, floor = memory - b->operator_pages;
+	const struct frame_account *a = &b->p2m->account;
+	uint64_t memory = b->p2m->gfn_count, most = a->max_pages - MIN(b->p2m->table_count, a->max_pages);
+	uint64_t floor = memory - MIN(b->operator_pages, MIN(most, memory));
 	uint64_t over = b->target_pages > floor ? b->target_pages - floor : 0;
 
 	b->pressure_count++;

@@ -159,9 +159,11 @@ static void shift(const struct policy_pool *pool, const struct policy_marks *m,
 		entitle(guests, n, budget, true, b, out);
 }
 
+/* The least balloon that the operator allows: by mem-set, and by mem-max, beyond which frames are refused
+ * anyhow: a guest left to believe that it may use more would wait for them for ever. */
 static uint64_t operator_balloon(const struct policy_guest *g)
 {
-	return g->memory_pages - MIN(g->operator_pages, g->memory_pages);
+	return g->memory_pages - ceiling(g);
 }
 
 static bool is_short(const struct policy_guest *g)

@@ -106,7 +106,9 @@ static void view_guest(const struct guest *g, uint64_t now_ns, struct policy_gue
 	*out = (struct policy_guest){
 		.memory_pages = g->p2m.gfn_count,
 		.min_pages = g->p2m.account.min_pages,
-		.max_pages = g->p2m.account.max_pages,
+		/* Its tables count there, too. */
+		.max_pages = g->p2m.account.max_pages -
+			MIN(g->p2m.table_count, g->p2m.account.max_pages),
 		.shares = g->config.shares,
 		.operator_pages = b->operator_pages,
 		.used_pages = g->p2m.pages[P2M_RAM],

@@ -1,5 +1,6 @@
 """Each console command, each kind of bad input, JSON, editing and completion over the serial line."""
 import re
+import time
 
 import pytest
 from machine import PROMPT, plain
@@ -138,6 +139,12 @@ def test_create_like_another_and_destroy(machine):
 
 def test_mem_max_bounds_what_a_guest_holds(machine):
     assert "never more than 6M" in machine.cmd("mem-max vm2 6M")
+    for _ in range(20):
+        size = machine.cmd_json("list vm2")["guests"][0]["size_pages"]
+        if size <= 1536 + 8:  # its page tables count, too
+            break
+        time.sleep(0.5)
+    assert 1024 < size <= 1536 + 8, "the balloon does not take what it may never hold"
     assert "never more than 8M" in machine.cmd("mem-max vm2 8M")
 
 

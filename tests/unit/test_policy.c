@@ -414,9 +414,35 @@ static void test_huge_numbers(void **state)
 	assert_true(sizes() <= 1ull << 34);
 }
 
+/* mem-max without need: what it may never hold is in the balloon, or it would wait for it for ever. */
+static void test_max_binds_in_a_roomy_pool(void **state)
+{
+	(void)state;
+	setup(2, 3000);
+	pool.free_pages = POOL - 6000;
+	g[1].max_pages = 2048;
+	for (int i = 0; i < 5; i++) {
+		step();
+		assert_int_equal(target[0].balloon_target_pages, 0);
+		assert_int_equal(target[1].balloon_target_pages, MEMORY - 2048);
+		obey();
+	}
+	g[1].pressed = g[1].waiting = g[1].full = true;
+	for (int i = 0; i < 5; i++) {
+		step();
+		assert_int_equal(target[1].balloon_target_pages, MEMORY - 2048);
+		obey();
+	}
+	g[1].max_pages = MEMORY;
+	for (int i = 0; i < 50; i++)
+		step(), obey();
+	assert_int_equal(target[1].balloon_target_pages, 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_max_binds_in_a_roomy_pool),
 		cmocka_unit_test(test_marks_are_in_order),
 		cmocka_unit_test(test_levels_have_hysteresis),
 		cmocka_unit_test(test_plenty_leaves_everyone_alone),
