@@ -209,6 +209,7 @@ static void free_contents(struct guest *g)
 	for (uint32_t i = 0; i < g->vcpu_count; i++) {
 		if (g->vcpu[i].virt)
 			virt_vcpu_destroy(g->vcpu[i].virt);
+		g->vcpu[i].virt = NULL; /* the balloon's end may still raise an event */
 	}
 	balloon_fini(&g->balloon);
 	p2m_destroy(&g->p2m);

@@ -1,0 +1,121 @@
+"""Ten guests of 16 MiB on 120 MiB: one spikes while the others idle and gets it; all spike, and every one
+verifies and none dies; guests come and go meanwhile. Each test begins where the one before ended."""
+import re
+import time
+
+CONFIG = "demo"
+GUESTS = [f"vm{i}" for i in range(10)]
+
+
+def rows(machine):
+    """Name to what it is and holds, by `list -j`."""
+    return {g["name"]: g for g in machine.cmd_json("list")["guests"]}
+
+
+def hogs(machine, guest):
+    """(pid, passes, errors) of each hog that has not ended."""
+    found = []
+    for line in machine.guest_shell(guest, "ps").splitlines():
+        row = line.split()
+        if "hog" in row and row[1] not in ("dead", "killed", "ended"):
+            found.append((int(row[0]), int(row[6]), int(row[7])))
+    return found
+
+
+def kill_hogs(machine, guest):
+    for pid, _, errors in hogs(machine, guest):
+        assert errors == 0, f"{guest}: hog {pid} found {errors} errors"
+        machine.guest_shell(guest, f"kill {pid}")
+
+
+def wait_for(what, check, seconds=90):
+    deadline = time.monotonic() + seconds
+    while not check():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(2)
+
+
+def passes_more(machine, guest, seconds=120):
+    """A hog of the guest verifies all its memory at least once more."""
+    before = sum(p for _, p, _ in hogs(machine, guest))
+    wait_for(f"{guest}: another pass of its hog",
+             lambda: sum(p for _, p, _ in hogs(machine, guest)) > before, seconds)
+    assert all(e == 0 for _, _, e in hogs(machine, guest))
+
+
+def vmstat(machine, guest, name):
+    return int(re.search(rf"^{name} (\d+)", machine.guest_shell(guest, "vmstat"), re.M).group(1))
+
+
+def all_alive(machine):
+    for guest, row in rows(machine).items():
+        assert row["state"] == "running", f"{guest} is {row['state']}"
+
+
+def test_idle_guests_give_way_to_one_that_spikes(machine):
+    """The nine have used 11 MiB each and are idle now: their frames are free memory of theirs."""
+    for guest in GUESTS[1:]:
+        machine.guest_shell(guest, "run hog 11M")
+    for guest in GUESTS[1:]:
+        wait_for(f"{guest}: a first pass", lambda g=guest: hogs(machine, g)[0][1] > 0)
+    for guest in GUESTS[1:]:
+        kill_hogs(machine, guest)
+    machine.guest_shell("vm0", "run hog 15M")
+    wait_for("vm0 holds 15 MiB", lambda: rows(machine)["vm0"]["used_pages"] >= 15 << 8)
+    passes_more(machine, "vm0")
+    machine.audit()
+
+
+def test_all_spike_and_all_verify(machine):
+    kill_hogs(machine, "vm0")
+    for guest in GUESTS:
+        machine.guest_shell(guest, "run hog 13M")
+    for guest in GUESTS:
+        wait_for(f"{guest}: two passes of its hog", lambda g=guest: hogs(machine, g)[0][1] >= 2, 240)
+        assert hogs(machine, guest)[0][2] == 0
+    all_alive(machine)
+    for guest in GUESTS:
+        assert vmstat(machine, guest, "oom_kills") == 0, f"{guest} killed something for memory"
+    machine.audit()
+
+
+def test_equal_guests_get_equal_parts(machine):
+    """Same shares, same need: nobody is left with much less than another."""
+    def spread():
+        used = [r["used_pages"] for r in rows(machine).values()]
+        return max(used) - min(used)
+    wait_for("used memory within 3 MiB of each other", lambda: spread() <= 3 << 8, 120)
+
+
+def test_guests_come_and_go_under_pressure(machine):
+    for _ in range(3):
+        machine.cmd("destroy vm9")
+        assert "vm9" not in rows(machine)
+        machine.cmd("create vm9")
+        assert rows(machine)["vm9"]["state"] == "running"
+        machine.audit()
+    # The new one has a right to its min at once, while the nine hold all the rest.
+    machine.guest_shell("vm9", "run hog 3M")
+    passes_more(machine, "vm9")
+    assert vmstat(machine, "vm9", "swap_out_pages") == 0
+
+
+def test_paused_guests_hold_nobody_up(machine):
+    machine.cmd("pause vm1")
+    machine.cmd("pause vm2")
+    passes_more(machine, "vm3", 240)
+    machine.cmd("unpause vm1")
+    machine.cmd("unpause vm2")
+    passes_more(machine, "vm1", 240)
+    all_alive(machine)
+    machine.audit()
+
+
+def test_ends_in_order(machine):
+    for guest in GUESTS[:9]:
+        kill_hogs(machine, guest)
+    for guest in GUESTS:
+        machine.cmd(f"destroy {guest}")
+    assert rows(machine) == {}
+    machine.audit()
+    machine.shutdown()
