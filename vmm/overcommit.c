@@ -148,14 +148,49 @@ static uint32_t gather(uint64_t now_ns, struct policy_pool *pool)
 	return n;
 }
 
-static void ask_for_stats(uint32_t n, uint64_t now_ns, bool calm)
+static bool ask_for_stats(uint32_t n, uint64_t now_ns, bool calm)
 {
 	if (now_ns - state.stats_ns < (calm ? STATS_CALM_NS : STATS_SHORT_NS))
-		return;
+		return false;
 	state.stats_ns = now_ns;
 	for (uint32_t i = 0; i < n; i++)
 		if (state.guest[i]->state == GUEST_RUNNING)
 			balloon_request_stats(&state.guest[i]->balloon);
+	return true;
+}
+
+static bool anyone_waits(uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (state.view[i].waiting)
+			return true;
+	return false;
+}
+
+/*
+ * Memory has just become short and the samples are from calmer times: one that idles may still seem to
+ * need what it freed a second ago, and one that grows would have to page out for it. There is a reserve
+ * left, so the answers are worth a step's time; unless somebody waits already.
+ */
+static bool wait_for_stats(const struct policy_plan *plan, uint32_t n, uint64_t now_ns)
+{
+	return plan->level != POLICY_HIGH && state.stats.level == POLICY_HIGH && !anyone_waits(n) &&
+		ask_for_stats(n, now_ns, false);
+}
+
+static void apply(const struct policy_plan *plan, uint32_t n, uint64_t now_ns)
+{
+	for (uint32_t i = 0; i < n; i++)
+		balloon_set_target(&state.guest[i]->balloon, state.target[i].balloon_target_pages,
+			plan->spare_pages, now_ns);
+}
+
+static bool anyone_needs(uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (state.view[i].waiting || state.view[i].pressed)
+			return true;
+	return false;
 }
 
 static void step(uint64_t now_ns)
@@ -163,14 +198,10 @@ static void step(uint64_t now_ns)
 	struct policy_pool pool;
 	struct policy_plan plan = { .guest = state.target };
 	uint32_t n = gather(now_ns, &pool);
-	bool needed = false;
 
 	policy_step(&pool, state.view, n, state.scratch, &plan);
-	for (uint32_t i = 0; i < n; i++) {
-		balloon_set_target(&state.guest[i]->balloon, state.target[i].balloon_target_pages,
-			plan.spare_pages, now_ns);
-		needed |= state.view[i].waiting || state.view[i].pressed;
-	}
+	if (!wait_for_stats(&plan, n, now_ns))
+		apply(&plan, n, now_ns);
 	if (plan.level != state.stats.level) {
 		state.stats.level_changes++;
 		log_info("memory: level %s, was %s; %lu of %lu pages free",
@@ -179,8 +210,8 @@ static void step(uint64_t now_ns)
 	}
 	state.stats.level = plan.level;
 	state.stats.steps++;
-	bool calm = plan.level == POLICY_HIGH && !needed;
-	ask_for_stats(n, now_ns, calm);
+	bool calm = plan.level == POLICY_HIGH && !anyone_needs(n);
+	(void)ask_for_stats(n, now_ns, calm);
 	state.last_ns = now_ns;
 	state.due_ns = now_ns + (calm ? CALM_NS : SHORT_NS);
 }

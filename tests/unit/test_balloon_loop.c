@@ -153,6 +153,24 @@ static void test_spike_then_idle(void **state)
 	end();
 }
 
+/* Nine hold frames that they freed this moment; one spikes. It is not the one that has to give. */
+static void test_idle_frames_go_to_the_spike(void **state)
+{
+	(void)state;
+	start(GUESTS);
+	for (uint32_t i = 1; i < GUESTS; i++)
+		toys[i]->want = 9 * MIB_PAGES;
+	run(1000);
+	want_all(2);
+	toys[0]->grow = 16;
+	toys[0]->want = 13 * MIB_PAGES;
+	run(2000);
+	assert_int_equal(toys[0]->have, 13 * MIB_PAGES);
+	assert_in_range(toys[0]->swap_outs, 0, 64);
+	assert_int_equal(toy_size(toys[0]), 16 * MIB_PAGES);
+	end();
+}
+
 static void test_no_swap(void **state)
 {
 	(void)state;
@@ -244,6 +262,7 @@ int main(void)
 		cmocka_unit_test(test_late_ones_get_their_part),
 		cmocka_unit_test(test_operator_under_load),
 		cmocka_unit_test(test_spike_then_idle),
+		cmocka_unit_test(test_idle_frames_go_to_the_spike),
 		cmocka_unit_test(test_no_swap),
 		cmocka_unit_test(test_no_driver),
 		cmocka_unit_test(test_one_refuses),
