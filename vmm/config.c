@@ -175,6 +175,7 @@ static void list_names(const struct property *table, size_t count, char *buf, si
 {
 	size_t at = 0;
 
+	str_copy(buf, bytes, "none"); /* a node may have no property of its own: guests */
 	for (size_t i = 0; i < count && at < bytes; i++)
 		at += (size_t)fmt_snprintf(buf + at, bytes - at, "%s%s", i ? " " : "", table[i].name);
 }
