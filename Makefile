@@ -38,8 +38,8 @@ deps:
 	@boot/deps
 
 # ---- the hypervisor -------------------------------------------------------------------------
-HV_C := $(wildcard vmm/*.c vmm/base/*.c mm/*.c balloon/*.c arch/x86/*.c arch/x86/vmx/*.c)
-HV_S := $(wildcard arch/x86/*.S arch/x86/vmx/*.S)
+HV_C := $(wildcard vmm/*.c vmm/base/*.c mm/*.c balloon/*.c arch/x86/*.c arch/x86/vmx/*.c arch/x86/svm/*.c)
+HV_S := $(wildcard arch/x86/*.S arch/x86/vmx/*.S arch/x86/svm/*.S)
 HV_O := $(HV_C:%.c=$(B)/hv/%.o) $(HV_S:%.S=$(B)/hv/%.o)
 HV_CFLAGS := $(COMMON) $(FREESTANDING) -O2 -mgeneral-regs-only -mcmodel=kernel \
 	$(if $(findstring clang,$(CC)),-mstack-alignment=8,-mpreferred-stack-boundary=3)

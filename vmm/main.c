@@ -123,12 +123,7 @@ static void virtualisation_init(void)
 		log_err("cannot run guests here: %s", why);
 		platform_shutdown(1);
 	}
-	log_info("%s:%s%s%s%s%s%s%s%s", virt_caps.name, virt_caps.vpid ? " vpid" : "",
-		virt_caps.unrestricted ? " unrestricted" : "",
-		virt_caps.preemption_timer ? " preemption-timer" : "",
-		virt_caps.accessed_dirty ? " accessed-dirty" : "", virt_caps.page_1g ? " 1g" : "",
-		virt_caps.xsaves ? " xsaves" : "", virt_caps.apicv ? " apicv" : "",
-		virt_caps.pml ? " pml" : "");
+	log_info("%s: %s", virt_caps.name, virt_caps.features);
 }
 
 static void pool_init(void)

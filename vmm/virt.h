@@ -1,7 +1,7 @@
 /*
  * What vmm needs of the processor's virtualisation: create a virtual CPU, run it until something
  * happens that is not the processor's own business, raise interrupts. Implemented in arch/x86
- * (vcpu.c over vmx/, later svm/; a fake in tests). CPUID, MSRs, the local APIC with its timer,
+ * (vcpu.c over vmx/ and svm/; a fake in tests). CPUID, MSRs, the local APIC with its timer,
  * ports, XSETBV and the like are resolved below this line and never reach vmm.
  *
  * Locks: none taken; a vCPU is used by one CPU at a time (its owner).
@@ -59,7 +59,7 @@ struct virt_vcpu {
 
 struct virt_caps {
 	const char *name;        /* "VMX+EPT", "SVM+NPT" */
-	bool vpid, unrestricted, preemption_timer, accessed_dirty, page_1g, xsaves, apicv, pml;
+	const char *features;    /* what is used of the optional ones: words, for people */
 	uint32_t hypercall_kind; /* AERO_CALL_* */
 };
 extern struct virt_caps virt_caps; /* constant after virt_init() */
@@ -69,6 +69,8 @@ extern struct virt_caps virt_caps; /* constant after virt_init() */
  * ERR_NOSYS: cannot; *why gets one sentence: what is missing and what would help.
  */
 status_t virt_init(const char **why) MUST_CHECK;
+/* The same on each other CPU. ERR_NOSYS, ERR_NOMEM: it cannot run guests; *why says it. */
+status_t virt_cpu_init(const char **why) MUST_CHECK;
 
 /* `slat` must stay valid; its root is set. ERR_NOMEM. State after: as virt_boot() of a zeroed boot. */
 status_t virt_vcpu_create(uint32_t guest_id, uint32_t vcpu_id, struct slat_space *slat,

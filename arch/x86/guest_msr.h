@@ -13,8 +13,8 @@ enum guest_msr_kind {
 	GUEST_MSR_LAPIC,   /* x2APIC register */
 	GUEST_MSR_DEADLINE,
 	GUEST_MSR_TSC,     /* the processor's; not writable */
-	GUEST_MSR_BACKEND, /* the back end keeps it: EFER, PAT, FS and GS base, SYSENTER */
-	GUEST_MSR_LIVE,    /* in the processor while the vCPU is loaded: see guest_msr_live[] */
+	GUEST_MSR_BACKEND, /* the back end keeps it, somewhere: enum x86_field */
+	GUEST_MSR_TSC_AUX, /* in the processor while the vCPU is live; only where there is RDTSCP */
 };
 
 /* What a written value must look like. */
@@ -36,8 +36,3 @@ extern const uint32_t guest_msr_count;
 /* NULL: no such MSR, #GP. */
 const struct guest_msr *guest_msr_find(uint32_t msr);
 bool guest_msr_value_ok(const struct guest_msr *m, uint64_t value);
-
-/* Saved and loaded when vCPUs are switched: nobody else uses them. TSC_AUX is the last one, and
- * only there if the processor has RDTSCP. */
-#define GUEST_MSR_LIVE_COUNT 6u
-extern const uint32_t guest_msr_live[GUEST_MSR_LIVE_COUNT];

@@ -15,18 +15,47 @@
 
 struct virt_caps virt_caps;
 const struct virt_ops *x86_ops; /* set once at boot */
+const struct slat_format *slat_format; /* set once at boot, by the back end */
 /* x86_ops->run: one load less on the way. Set once at boot. */
 static enum virt_exit_kind (*run)(struct x86_vcpu *v, uint64_t deadline);
 static struct virt_cpu boot_virt_cpu; /* set up once at boot, then its CPU's only */
 
 status_t virt_init(const char **why)
 {
-	status_t s = vmx_probe(&x86_ops, why);
+	/* The one place that chooses. */
+	static status_t (*const probes[])(const struct virt_ops **, const char **) = {
+		vmx_probe, svm_probe,
+	};
+	status_t s = ERR_NOENT;
+	for (uint32_t i = 0; s == ERR_NOENT && i < ARRAY_COUNT(probes); i++)
+		s = probes[i](&x86_ops, why);
+	if (s == ERR_NOENT)
+		*why = "this CPU shows neither VMX (Intel VT-x) nor SVM (AMD-V); turn it on in the "
+		       "firmware's setup, or use KVM with nested=1 and -cpu host, QEMU with -cpu "
+		       "EPYC,+svm,+npt, or Bochs";
 	if (s != OK)
 		return s;
-	this_cpu()->virt = &boot_virt_cpu;
 	virt_caps = x86_ops->caps;
 	run = x86_ops->run;
+	vcpu_live_init();
+	this_cpu()->virt = &boot_virt_cpu;
+	return x86_ops->cpu_on(&boot_virt_cpu, why);
+}
+
+status_t virt_cpu_init(const char **why)
+{
+	struct virt_cpu *cpu = heap_alloc(sizeof(*cpu));
+	if (cpu == NULL) {
+		*why = "no memory";
+		return ERR_NOMEM;
+	}
+	vcpu_live_init();
+	status_t s = x86_ops->cpu_on(cpu, why);
+	if (s != OK) {
+		heap_free(cpu, sizeof(*cpu));
+		return s;
+	}
+	this_cpu()->virt = cpu;
 	return OK;
 }
 
@@ -34,7 +63,8 @@ void slat_flush(struct slat_space *s)
 {
 	s->generation++;
 	s->flush_count++;
-	x86_ops->slat_flush(s);
+	if (x86_ops->slat_flush != NULL)
+		x86_ops->slat_flush(s);
 }
 
 static void read_cpuid(uint32_t leaf, uint32_t subleaf, struct cpuid_regs *out)
@@ -257,7 +287,7 @@ void virt_get_state(struct virt_vcpu *vv, struct virt_state *out)
 	out->rip = x86_ops->get(v, X86_RIP);
 	out->rflags = x86_ops->get(v, X86_RFLAGS);
 	out->cr0 = x86_ops->get(v, X86_CR0);
-	out->cr2 = virt_this_cpu()->live == v ? read_cr2() : v->cr2;
+	out->cr2 = x86_ops->get(v, X86_CR2);
 	out->cr3 = x86_ops->get(v, X86_CR3);
 	out->cr4 = x86_ops->get(v, X86_CR4);
 	out->efer = x86_ops->get(v, X86_EFER);

@@ -31,6 +31,7 @@ enum x86_exit_kind {
 	X86_EXIT_FLUSH,     /* an instruction that flushes translations: INVLPG */
 	X86_EXIT_UNDEFINED, /* an instruction that does not exist for guests: #UD */
 	X86_EXIT_DENIED,    /* one that must not be executed: #GP(0) */
+	X86_EXIT_AGAIN,     /* the guest's code is not what it was: flush, and execute it again */
 	X86_EXIT_SHUTDOWN,
 	X86_EXIT_FAILED,    /* text says what */
 	X86_EXIT_COUNT
@@ -38,8 +39,9 @@ enum x86_exit_kind {
 
 /* Registers that the back end keeps. CR0 and CR4 are as the guest sees them. */
 enum x86_field {
-	X86_RIP, X86_RSP, X86_RFLAGS, X86_CR0, X86_CR3, X86_CR4, X86_EFER, X86_PAT, X86_FS_BASE,
-	X86_GS_BASE, X86_SYSENTER_CS, X86_SYSENTER_ESP, X86_SYSENTER_EIP, X86_DR7, X86_CS_BASE,
+	X86_RIP, X86_RSP, X86_RFLAGS, X86_CR0, X86_CR2, X86_CR3, X86_CR4, X86_EFER, X86_PAT,
+	X86_FS_BASE, X86_GS_BASE, X86_KERNEL_GS_BASE, X86_STAR, X86_LSTAR, X86_CSTAR, X86_FMASK,
+	X86_SYSENTER_CS, X86_SYSENTER_ESP, X86_SYSENTER_EIP, X86_DR6, X86_DR7, X86_CS_BASE,
 	X86_CPL,
 	X86_FIELD_COUNT
 };
@@ -63,7 +65,7 @@ enum x86_attention {
 
 struct x86_vcpu {
 	struct virt_vcpu virt; /* first: gpr[] is at offset 0 (entry.S) */
-	uint64_t host_rsp;     /* entry.S */
+	uint64_t entry[3];     /* the back end's entry.S */
 	uint32_t attention;    /* X86_ATTENTION_* */
 	bool deaf;             /* it halted with interrupts off: nothing wakes it */
 	bool halting;          /* the last exit was HLT */
@@ -90,11 +92,13 @@ struct x86_vcpu {
 	struct vlapic lapic;
 	struct guest_cpuid cpuid;
 	/* Not in the processor unless this vCPU is the CPU's `live` one. */
-	uint64_t xcr0, cr2, dr[4], dr6, live_msr[6];
+	uint64_t xcr0, dr[4], tsc_aux;
 	void *xsave; /* xsave_bytes */
 	uint32_t xsave_bytes;
 	char text[160]; /* of FAILED */
 };
+
+struct virt_cpu;
 
 struct virt_ops {
 	struct virt_caps caps;
@@ -109,6 +113,9 @@ struct virt_ops {
 	/* RIP behind the instruction that made the last exit. */
 	void (*skip)(struct x86_vcpu *v);
 	bool (*in_kernel)(struct x86_vcpu *v); /* CPL 0 */
+
+	/* Turns virtualisation on, on this CPU. ERR_NOSYS, ERR_NOMEM: *why says it. */
+	status_t (*cpu_on)(struct virt_cpu *cpu, const char **why);
 
 	status_t (*create)(struct x86_vcpu *v);
 	void (*destroy)(struct x86_vcpu *v);
@@ -125,14 +132,20 @@ struct virt_ops {
 	void (*set_window)(struct x86_vcpu *v, bool on);
 	void (*inject)(struct x86_vcpu *v, uint32_t info, uint32_t error, uint32_t length);
 	void (*flush_guest)(struct x86_vcpu *v); /* its own translations (gva) */
+	/* At once, on this CPU. NULL: the back end compares the space's generation at each entry. */
 	void (*slat_flush)(struct slat_space *s);
+	/* What the back end leaves in the processor between exits (see vcpu_live.h): moved when
+	 * another vCPU comes. NULL: nothing. */
+	void (*live_save)(struct x86_vcpu *v);
+	void (*live_load)(struct x86_vcpu *v);
 	bool each_entry; /* set_time is wanted before each entry */
 };
 
 /* What one CPU keeps: this_cpu()->virt. Owner CPU only. */
 struct virt_cpu {
 	struct x86_vcpu *loaded; /* the back end's current one */
-	struct x86_vcpu *live;   /* whose FPU, debug and live MSR state is in the processor */
+	struct x86_vcpu *live;   /* whose FPU and debug state is in the processor */
+	void *backend;           /* the back end's own, from cpu_on() */
 };
 
 /* What a handler returns to go on running the guest. */
@@ -147,8 +160,10 @@ void x86_inject_gp(struct x86_vcpu *v);
 void x86_inject(struct x86_vcpu *v, uint32_t info, uint32_t error, uint32_t length);
 void x86_fail(struct x86_vcpu *v, const char *fmt, ...) PRINTF(2, 3);
 
-/* The back ends. ERR_NOSYS: not this one; *why says what is missing. */
+/* The back ends. ERR_NOENT: the CPU does not know of it; ERR_NOSYS, ERR_NOMEM: it does, and cannot;
+ * *why says what is missing. */
 status_t vmx_probe(const struct virt_ops **out, const char **why) MUST_CHECK;
+status_t svm_probe(const struct virt_ops **out, const char **why) MUST_CHECK;
 
 static inline struct x86_vcpu *x86_vcpu(struct virt_vcpu *v)
 {

@@ -45,6 +45,16 @@ static enum x86_field backend_field(uint32_t msr)
 		return X86_FS_BASE;
 	case MSR_GS_BASE:
 		return X86_GS_BASE;
+	case MSR_KERNEL_GS_BASE:
+		return X86_KERNEL_GS_BASE;
+	case MSR_STAR:
+		return X86_STAR;
+	case MSR_LSTAR:
+		return X86_LSTAR;
+	case MSR_CSTAR:
+		return X86_CSTAR;
+	case MSR_FMASK:
+		return X86_FMASK;
 	default:
 		return X86_FIELD_COUNT;
 	}
@@ -71,8 +81,8 @@ static bool read_msr(struct x86_vcpu *v, uint32_t msr, uint64_t *value)
 	case GUEST_MSR_BACKEND:
 		*value = x86_ops->get(v, backend_field(msr));
 		return true;
-	case GUEST_MSR_LIVE:
-		if (msr == MSR_TSC_AUX && !v->cpuid.rdtscp)
+	case GUEST_MSR_TSC_AUX:
+		if (!v->cpuid.rdtscp)
 			return false;
 		*value = rdmsr(msr);
 		return true;
@@ -112,8 +122,8 @@ static bool write_msr(struct x86_vcpu *v, uint32_t msr, uint64_t value)
 	case GUEST_MSR_BACKEND:
 		x86_ops->set(v, backend_field(msr), value);
 		return true;
-	case GUEST_MSR_LIVE:
-		if (msr == MSR_TSC_AUX && !v->cpuid.rdtscp)
+	case GUEST_MSR_TSC_AUX:
+		if (!v->cpuid.rdtscp)
 			return false;
 		wrmsr(msr, value);
 		return true;
@@ -210,6 +220,20 @@ static bool write_cr(struct x86_vcpu *v, uint32_t cr, uint64_t value)
 	}
 }
 
+static uint64_t read_cr(struct x86_vcpu *v, uint32_t cr)
+{
+	switch (cr) {
+	case 0:
+		return x86_ops->get(v, X86_CR0);
+	case 4:
+		return x86_ops->get(v, X86_CR4);
+	case 8:
+		return v->lapic.tpr >> 4;
+	default:
+		return x86_ops->get(v, X86_CR3);
+	}
+}
+
 static enum virt_exit_kind on_cr(struct x86_vcpu *v)
 {
 	uint32_t cr = v->info.cr.cr;
@@ -219,7 +243,7 @@ static enum virt_exit_kind on_cr(struct x86_vcpu *v)
 			return general_protection(v);
 		v->attention |= X86_ATTENTION_LAPIC;
 	} else {
-		uint64_t value = cr == 8 ? v->lapic.tpr >> 4 : x86_ops->get(v, X86_CR3);
+		uint64_t value = read_cr(v, cr);
 		if (v->info.cr.gpr == VIRT_RSP)
 			x86_ops->set(v, X86_RSP, value);
 		else
@@ -272,7 +296,7 @@ static enum virt_exit_kind on_exception(struct x86_vcpu *v)
 {
 	v->virt.count[VIRT_COUNT_EXCEPTION]++;
 	if ((v->info.exception.info & 0xffu) == X86_DB) {
-		write_dr6(read_dr6() | v->info.exception.dr6);
+		x86_ops->set(v, X86_DR6, x86_ops->get(v, X86_DR6) | v->info.exception.dr6);
 		x86_ops->set(v, X86_DR7, x86_ops->get(v, X86_DR7) & ~(1ull << 13)); /* GD */
 	}
 	x86_inject(v, v->info.exception.info, v->info.exception.error, v->info.exception.length);
@@ -305,6 +329,13 @@ static enum virt_exit_kind on_flush(struct x86_vcpu *v)
 {
 	x86_ops->flush_guest(v);
 	return on_nothing(v);
+}
+
+static enum virt_exit_kind on_again(struct x86_vcpu *v)
+{
+	v->virt.count[VIRT_COUNT_OTHER]++;
+	x86_ops->flush_guest(v);
+	return X86_RESUME;
 }
 
 static enum virt_exit_kind on_denied(struct x86_vcpu *v)
@@ -345,6 +376,7 @@ enum virt_exit_kind (*const x86_handlers[X86_EXIT_COUNT])(struct x86_vcpu *v) = 
 	[X86_EXIT_FLUSH] = on_flush,
 	[X86_EXIT_UNDEFINED] = on_undefined,
 	[X86_EXIT_DENIED] = on_denied,
+	[X86_EXIT_AGAIN] = on_again,
 	[X86_EXIT_SHUTDOWN] = on_shutdown,
 	[X86_EXIT_FAILED] = on_failed,
 };

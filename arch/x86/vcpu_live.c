@@ -1,6 +1,5 @@
 /* See vcpu_live.h. */
 #include "arch/x86/vcpu_live.h"
-#include "arch/x86/guest_msr.h"
 #include "arch/x86/regs.h"
 #include "vmm/base/string.h"
 
@@ -41,15 +40,8 @@ void vcpu_live_reset(struct x86_vcpu *v)
 	memcpy(area, &fcw, sizeof(fcw));
 	memcpy(area + MXCSR_OFFSET, &mxcsr, sizeof(mxcsr));
 	v->xcr0 = XCR0_X87;
-	v->cr2 = 0;
-	v->dr6 = DR6_RESET;
 	memset(v->dr, 0, sizeof(v->dr));
-	memset(v->live_msr, 0, sizeof(v->live_msr));
-}
-
-static uint32_t msr_count(const struct x86_vcpu *v)
-{
-	return v->cpuid.rdtscp ? GUEST_MSR_LIVE_COUNT : GUEST_MSR_LIVE_COUNT - 1;
+	v->tsc_aux = 0;
 }
 
 void vcpu_live_save(struct x86_vcpu *v)
@@ -64,14 +56,14 @@ void vcpu_live_save(struct x86_vcpu *v)
 	} else {
 		__asm__ volatile("fxsave64 (%0)" : : "r"(v->xsave) : "memory");
 	}
-	v->cr2 = read_cr2();
 	v->dr[0] = read_dr0();
 	v->dr[1] = read_dr1();
 	v->dr[2] = read_dr2();
 	v->dr[3] = read_dr3();
-	v->dr6 = read_dr6();
-	for (uint32_t i = 0; i < msr_count(v); i++)
-		v->live_msr[i] = rdmsr(guest_msr_live[i]);
+	if (v->cpuid.rdtscp)
+		v->tsc_aux = rdmsr(MSR_TSC_AUX);
+	if (x86_ops->live_save != NULL)
+		x86_ops->live_save(v);
 }
 
 void vcpu_live_load(struct x86_vcpu *v)
@@ -87,12 +79,12 @@ void vcpu_live_load(struct x86_vcpu *v)
 	} else {
 		__asm__ volatile("fxrstor64 (%0)" : : "r"(v->xsave) : "memory");
 	}
-	write_cr2(v->cr2);
 	write_dr0(v->dr[0]);
 	write_dr1(v->dr[1]);
 	write_dr2(v->dr[2]);
 	write_dr3(v->dr[3]);
-	write_dr6(v->dr6);
-	for (uint32_t i = 0; i < msr_count(v); i++)
-		wrmsr(guest_msr_live[i], v->live_msr[i]);
+	if (v->cpuid.rdtscp)
+		wrmsr(MSR_TSC_AUX, v->tsc_aux);
+	if (x86_ops->live_load != NULL)
+		x86_ops->live_load(v);
 }

@@ -1,7 +1,7 @@
 /*
  * State of a vCPU that stays in the processor while the hypervisor runs, because the hypervisor
- * uses none of it: FPU and vector registers, XCR0, CR2, DR0-3, DR6, SYSCALL's MSRs. Moved only when
- * another vCPU comes.
+ * uses none of it: FPU and vector registers, XCR0, DR0-3, TSC_AUX, and what the back end adds
+ * (virt_ops' live_save). Moved only when another vCPU comes.
  */
 #pragma once
 

@@ -3,12 +3,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct virt_caps virt_caps = { .name = "fake" };
+struct virt_caps virt_caps = { .name = "fake", .features = "none" };
 enum virt_exit_kind (*fake_virt_code)(struct fake_vcpu *v, uint64_t deadline_tsc);
 uint32_t fake_virt_live;
 bool fake_virt_no_memory;
 
 status_t virt_init(const char **why)
+{
+	*why = "";
+	return OK;
+}
+
+status_t virt_cpu_init(const char **why)
 {
 	*why = "";
 	return OK;

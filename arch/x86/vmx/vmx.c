@@ -4,12 +4,11 @@
  */
 #include "arch/x86/guest_msr.h"
 #include "arch/x86/regs.h"
-#include "arch/x86/vcpu_live.h"
 #include "arch/x86/vmx/vmx.h"
 #include "mm/heap.h"
 #include "vmm/abi/aerostat.h"
 #include "vmm/base/directmap.h"
-#include "vmm/base/log.h"
+#include "vmm/base/fmt.h"
 #include "vmm/base/string.h"
 
 #define CPUID_VMX          (1u << 5)
@@ -19,8 +18,7 @@ struct vmx_caps vmx_caps;
 void *vmx_msr_bitmap;
 void *vmx_io_bitmaps;
 static struct virt_ops vmx_ops; /* constant after vmx_probe() */
-static void *vmxon_region;      /* the boot CPU's */
-const struct slat_format *slat_format; /* set once at boot */
+static char features[96];       /* constant after vmx_probe() */
 
 static void read_msrs(struct vmx_msrs *m)
 {
@@ -59,13 +57,24 @@ static status_t unlock(const char **why)
 	return ERR_NOSYS;
 }
 
-static status_t turn_on(const char **why)
+static status_t cpu_on(struct virt_cpu *cpu, const char **why)
 {
+	status_t s = unlock(why);
+	if (s != OK)
+		return s;
+	void *vmxon_region = heap_alloc(PAGE_BYTES);
+	if (vmxon_region == NULL) {
+		*why = "no memory for VMX's own page (4 KiB a CPU)";
+		return ERR_NOMEM;
+	}
 	write_cr0((read_cr0() | vmx_caps.cr0_fixed0) & vmx_caps.cr0_fixed1);
 	write_cr4((read_cr4() | vmx_caps.cr4_fixed0 | CR4_VMXE) & vmx_caps.cr4_fixed1);
 	memcpy(vmxon_region, &vmx_caps.revision, sizeof(vmx_caps.revision));
-	if (vmxon(va_to_hpa(vmxon_region).v))
+	if (vmxon(va_to_hpa(vmxon_region).v)) {
+		cpu->backend = vmxon_region;
 		return OK;
+	}
+	heap_free(vmxon_region, PAGE_BYTES);
 	*why = "VMXON failed although all that it wants is there; is VMX in use below this machine?";
 	return ERR_NOSYS;
 }
@@ -89,22 +98,22 @@ static void fill_bitmaps(void)
 
 static void describe(void)
 {
+	fmt_snprintf(features, sizeof(features), "ept%s%s%s%s%s%s%s%s", vmx_caps.vpid ? " vpid" : "",
+		vmx_caps.unrestricted ? " unrestricted" : "",
+		vmx_caps.preemption_timer ? " preemption-timer" : "",
+		vmx_caps.ept_ad ? " accessed-dirty" : "", vmx_caps.ept_1g ? " 1g" : "",
+		vmx_caps.xsaves ? " xsaves" : "", vmx_caps.apicv ? " apicv" : "",
+		vmx_caps.pml ? " pml" : "");
 	vmx_ops = (struct virt_ops){
 		.caps = {
 			.name = "VMX+EPT",
-			.vpid = vmx_caps.vpid,
-			.unrestricted = vmx_caps.unrestricted,
-			.preemption_timer = vmx_caps.preemption_timer,
-			.accessed_dirty = vmx_caps.ept_ad,
-			.page_1g = vmx_caps.ept_1g,
-			.xsaves = vmx_caps.xsaves,
-			.apicv = vmx_caps.apicv,
-			.pml = vmx_caps.pml,
+			.features = features,
 			.hypercall_kind = AERO_CALL_VMCALL,
 		},
 		.vcpu_bytes = sizeof(struct vmx_vcpu),
 		.rdtscp = vmx_caps.rdtscp,
 		.invpcid = vmx_caps.invpcid,
+		.cpu_on = cpu_on,
 		.run = vmx_run,
 		.create = vmx_create,
 		.destroy = vmx_destroy,
@@ -121,6 +130,8 @@ static void describe(void)
 		.inject = vmx_inject,
 		.flush_guest = vmx_flush_guest,
 		.slat_flush = vmx_slat_flush,
+		.live_save = vmx_live_save,
+		.live_load = vmx_live_load,
 		.each_entry = vmx_caps.preemption_timer && !vmx_caps.preemption_saved,
 	};
 }
@@ -128,9 +139,8 @@ static void describe(void)
 status_t vmx_probe(const struct virt_ops **out, const char **why)
 {
 	if (!(cpuid(1, 0).ecx & CPUID_VMX)) {
-		*why = "this CPU has no VMX (Intel VT-x); run on an Intel CPU, in KVM with nested=1 and "
-		       "-cpu host, or in Bochs";
-		return ERR_NOSYS;
+		*why = "";
+		return ERR_NOENT;
 	}
 	status_t s = unlock(why);
 	if (s != OK)
@@ -140,17 +150,12 @@ status_t vmx_probe(const struct virt_ops **out, const char **why)
 	s = vmx_caps_compute(&m, &vmx_caps, why);
 	if (s != OK)
 		return s;
-	vmxon_region = heap_alloc(PAGE_BYTES);
 	vmx_msr_bitmap = heap_alloc(PAGE_BYTES);
 	vmx_io_bitmaps = heap_alloc(2 * PAGE_BYTES);
-	if (vmxon_region == NULL || vmx_msr_bitmap == NULL || vmx_io_bitmaps == NULL) {
-		*why = "no memory for VMX's own pages (16 KiB)";
+	if (vmx_msr_bitmap == NULL || vmx_io_bitmaps == NULL) {
+		*why = "no memory for VMX's bitmaps (12 KiB)";
 		return ERR_NOMEM;
 	}
-	vcpu_live_init();
-	s = turn_on(why);
-	if (s != OK)
-		return s;
 	fill_bitmaps();
 	vmx_ept_format(&vmx_caps, &vmx_slat_format);
 	slat_format = &vmx_slat_format;

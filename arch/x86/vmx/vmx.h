@@ -16,13 +16,18 @@ struct vmx_msr_areas {
 	struct vmx_msr_entry host[2];  /* loaded at exit */
 };
 
+/* STAR, LSTAR, CSTAR, FMASK, KERNEL_GS_BASE: VMX switches none of them. */
+#define VMX_SYSCALL_MSRS 5u
+
 struct vmx_vcpu {
-	struct x86_vcpu x; /* first */
+	struct x86_vcpu x; /* first. entry[0]: the host's RSP */
 	void *vmcs;        /* a page */
 	struct vmx_msr_areas *areas; /* NULL: not needed */
 	uint32_t area_count;
 	uint16_t vpid;     /* 0: none */
 	bool launched, window;
+	/* Not in the processor unless this vCPU is the CPU's `live` one. */
+	uint64_t cr2, dr6, syscall[VMX_SYSCALL_MSRS];
 	struct pcpu *host; /* the CPU whose host state the VMCS holds */
 };
 
@@ -50,6 +55,8 @@ void vmx_clear_shadow(struct x86_vcpu *v);
 void vmx_set_window(struct x86_vcpu *v, bool on);
 void vmx_inject(struct x86_vcpu *v, uint32_t info, uint32_t error, uint32_t length);
 void vmx_flush_guest(struct x86_vcpu *v);
+void vmx_live_save(struct x86_vcpu *v);
+void vmx_live_load(struct x86_vcpu *v);
 
 /* ept.c */
 extern struct slat_format vmx_slat_format; /* constant after vmx_probe() */

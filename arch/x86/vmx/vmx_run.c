@@ -6,7 +6,7 @@
 #include "mm/p2m.h"
 
 _Static_assert(offsetof(struct x86_vcpu, virt.gpr) == VMX_OFF_GPR, "entry.S");
-_Static_assert(offsetof(struct x86_vcpu, host_rsp) == VMX_OFF_HOST_RSP, "entry.S");
+_Static_assert(offsetof(struct x86_vcpu, entry[0]) == VMX_OFF_HOST_RSP, "entry.S");
 _Static_assert(offsetof(struct vmx_vcpu, x) == 0, "entry.S");
 
 /* entry.S keeps RSP and (but for VMfail) RBX, nothing else: the compiler saves what it still needs. */

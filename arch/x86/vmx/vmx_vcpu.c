@@ -181,6 +181,9 @@ void vmx_boot(struct x86_vcpu *x, const struct virt_boot *boot)
 	vmx_set(x, X86_RSP, 0);
 	vmx_set(x, X86_RFLAGS, RFLAGS_FIXED);
 	vmx_set(x, X86_DR7, DR7_RESET);
+	v->cr2 = 0;
+	v->dr6 = DR6_RESET;
+	memset(v->syscall, 0, sizeof(v->syscall));
 	vmx_set(x, X86_SYSENTER_CS, 0);
 	vmx_set(x, X86_SYSENTER_ESP, 0);
 	vmx_set(x, X86_SYSENTER_EIP, 0);
@@ -258,6 +261,83 @@ static const uint16_t field_of[X86_FIELD_COUNT] = {
 	[X86_CS_BASE] = VMCS_GUEST_CS_BASE,
 };
 
+static const uint32_t syscall_msrs[VMX_SYSCALL_MSRS] = { MSR_STAR, MSR_LSTAR, MSR_CSTAR,
+	MSR_FMASK, MSR_KERNEL_GS_BASE };
+
+void vmx_live_save(struct x86_vcpu *x)
+{
+	struct vmx_vcpu *v = vmx_vcpu(x);
+	v->cr2 = read_cr2();
+	v->dr6 = read_dr6();
+	for (uint32_t i = 0; i < VMX_SYSCALL_MSRS; i++)
+		v->syscall[i] = rdmsr(syscall_msrs[i]);
+}
+
+void vmx_live_load(struct x86_vcpu *x)
+{
+	struct vmx_vcpu *v = vmx_vcpu(x);
+	write_cr2(v->cr2);
+	write_dr6(v->dr6);
+	for (uint32_t i = 0; i < VMX_SYSCALL_MSRS; i++)
+		wrmsr(syscall_msrs[i], v->syscall[i]);
+}
+
+/* Where a register is that VMX leaves alone: VMX_SYSCALL_MSRS if it is none of these. */
+static uint32_t syscall_index(enum x86_field f)
+{
+	switch (f) {
+	case X86_STAR:
+		return 0;
+	case X86_LSTAR:
+		return 1;
+	case X86_CSTAR:
+		return 2;
+	case X86_FMASK:
+		return 3;
+	case X86_KERNEL_GS_BASE:
+		return 4;
+	default:
+		return VMX_SYSCALL_MSRS;
+	}
+}
+
+/* CR2, DR6 and SYSCALL's MSRs: in the processor, or where vmx_live_save() has put them. */
+static bool get_live(struct vmx_vcpu *v, enum x86_field f, uint64_t *value)
+{
+	bool live = virt_this_cpu()->live == &v->x;
+	uint32_t i = syscall_index(f);
+	if (f == X86_CR2)
+		*value = live ? read_cr2() : v->cr2;
+	else if (f == X86_DR6)
+		*value = live ? read_dr6() : v->dr6;
+	else if (i < VMX_SYSCALL_MSRS)
+		*value = live ? rdmsr(syscall_msrs[i]) : v->syscall[i];
+	else
+		return false;
+	return true;
+}
+
+static bool set_live(struct vmx_vcpu *v, enum x86_field f, uint64_t value)
+{
+	bool live = virt_this_cpu()->live == &v->x;
+	uint32_t i = syscall_index(f);
+	if (f == X86_CR2)
+		v->cr2 = value;
+	else if (f == X86_DR6)
+		v->dr6 = value;
+	else if (i < VMX_SYSCALL_MSRS)
+		v->syscall[i] = value;
+	else
+		return false;
+	if (live && f == X86_CR2)
+		write_cr2(value);
+	else if (live && f == X86_DR6)
+		write_dr6(value);
+	else if (live)
+		wrmsr(syscall_msrs[i], value);
+	return true;
+}
+
 static bool in_area(enum x86_field f, uint32_t *msr)
 {
 	*msr = f == X86_EFER ? MSR_EFER : MSR_PAT;
@@ -269,8 +349,11 @@ uint64_t vmx_get(struct x86_vcpu *x, enum x86_field f)
 {
 	struct vmx_vcpu *v = vmx_vcpu(x);
 	uint32_t msr;
+	uint64_t value;
 	if (in_area(f, &msr))
 		return area_find(v, msr)->value;
+	if (get_live(v, f, &value))
+		return value;
 	switch (f) {
 	case X86_CR0:
 		return (vmread(VMCS_GUEST_CR0) & CR0_GUEST_OWN) |
@@ -292,6 +375,8 @@ void vmx_set(struct x86_vcpu *x, enum x86_field f, uint64_t value)
 		area_find(vmx_vcpu(x), msr)->value = value;
 		return;
 	}
+	if (set_live(vmx_vcpu(x), f, value))
+		return;
 	switch (f) {
 	case X86_CR0: {
 		/* Caches stay on whatever the guest says. */
