@@ -18,40 +18,45 @@ CLONE_NEWNET = 0x40000000
 QEMU = "qemu-system-x86_64"
 
 
-def nested_vmx():
-    """(True, "") if a guest of KVM here would itself get VMX; else (False, why not)."""
+# QEMU's own emulation has SVM with nested paging on AMD models. check=off: no list of what it lacks.
+QEMU_CPU = "EPYC,+svm,+npt,check=off"
+
+
+def nested_kvm():
+    """("VMX" or "SVM", "") if a guest of KVM here would itself get it; else (None, why not)."""
     try:
         os.close(os.open("/dev/kvm", os.O_RDWR))
     except OSError as e:
-        return False, f"/dev/kvm: {e.strerror}"
-    flags = Path("/proc/cpuinfo").read_text(errors="replace")
-    if " vmx" not in flags:
-        return False, "this CPU shows no vmx"
-    try:
-        nested = Path("/sys/module/kvm_intel/parameters/nested").read_text().strip()
-    except OSError:
-        return False, "kvm_intel is not loaded"
-    if nested not in ("Y", "1"):
-        return False, "kvm_intel has nested=N (modprobe kvm_intel nested=1)"
-    return True, ""
+        return None, f"/dev/kvm: {e.strerror}"
+    flags = Path("/proc/cpuinfo").read_text(errors="replace").split()
+    for flag, module, name in (("vmx", "kvm_intel", "VMX"), ("svm", "kvm_amd", "SVM")):
+        if flag not in flags:
+            continue
+        try:
+            nested = Path(f"/sys/module/{module}/parameters/nested").read_text().strip()
+        except OSError:
+            return None, f"{module} is not loaded"
+        if nested in ("Y", "1"):
+            return name, ""
+        return None, f"{module} has nested={nested} (modprobe {module} nested=1)"
+    return None, "this CPU shows neither vmx nor svm"
 
 
 def choose(wanted, gdb):
-    """The emulator to use, and one line that says why."""
-    if wanted in ("bochs", "qemu", "kvm"):
-        if wanted == "kvm":
-            good, why = nested_vmx()
-            if not good:
-                raise LaunchError(f"no KVM with nested VMX here ({why}): use --emulator bochs")
-        if wanted == "bochs" and gdb:
-            raise LaunchError("--gdb needs QEMU's gdbstub: use --emulator qemu (or kvm)")
+    """The emulator to use, and one line that says why. In this order: KVM, which is fast; QEMU, which
+    is everywhere and emulates SVM; Bochs, which emulates VMX."""
+    kvm, why = nested_kvm() if wanted in ("auto", "kvm") else (None, "")
+    if wanted == "kvm" and not kvm:
+        raise LaunchError(f"KVM here has no nested virtualisation ({why}): use --emulator qemu or bochs")
+    if wanted == "bochs" and gdb:
+        raise LaunchError("--gdb needs QEMU's gdbstub: use --emulator qemu (or kvm)")
+    if wanted != "auto":
         return wanted, f"{wanted}, as asked"
-    good, why = nested_vmx()
-    if good:
-        return "kvm", "KVM: it offers nested VMX here"
-    if gdb:
-        return "qemu", f"QEMU without VMX: no nested VMX in KVM here ({why}), and --gdb needs QEMU"
-    return "bochs", f"Bochs, which emulates VMX: no nested VMX in KVM here ({why})"
+    if kvm:
+        return "kvm", f"KVM: it offers nested {kvm} here"
+    if gdb or shutil.which(QEMU) or not shutil.which("bochs"):
+        return "qemu", f"QEMU, which emulates SVM: no nested virtualisation in KVM here ({why})"
+    return "bochs", f"Bochs, which emulates VMX: no nested virtualisation in KVM here ({why}), and no QEMU"
 
 
 def ovmf(name):
@@ -115,7 +120,7 @@ def qemu_command(work, opts, tty, kvm):
         return ["-drive", f"file={str(path).replace(',', ',,')},format=raw,if=ide,index={index},media=disk"]
 
     accel = ["-accel", "kvm", "-cpu", opts.cpu_model or "host"] if kvm else \
-        ["-accel", "tcg", "-cpu", opts.cpu_model or "max"]
+        ["-accel", "tcg", "-cpu", opts.cpu_model or QEMU_CPU]
     command = [tool(QEMU, "qemu-system-x86"), "-nodefaults", "-no-user-config", "-machine", "pc", *accel,
                "-m", f"{opts.memory_mib}M", "-smp", str(opts.cpus), "-vga", "std", "-display", "none",
                "-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=4",

@@ -37,7 +37,7 @@ def main():
     figures = {}
     machine = Machine("bench")
     try:
-        machine.boot(config=TOP / "tests/bench/bench.dts", cpu_model=args.cpu_model, memory="256M")
+        machine.boot(config=TOP / "tests/bench/bench.dts", emulator="bochs", cpu_model=args.cpu_model, memory="256M")
         out = machine.guest_shell("bench", "bench all", 240)
         for name, value, unit in re.findall(r"^bench (\S+) (\d+) (\S+)", out, re.M):
             figures[name] = (int(value), unit)

@@ -1,6 +1,7 @@
 """Fixtures for the system tests. Each test file boots its own machine, shared by its tests:
 
-    CONFIG = "demo"            # or a path, or .dts text; also EMULATOR, CPU_MODEL, MEMORY
+    CONFIG = "demo"            # or a path, or .dts text; also CPU_MODEL, MEMORY, CPUS
+    BACKENDS = ("vmx",)        # if it is not for both (tests/run.py runs a file once for each)
 
     def test_list(machine):
         assert "vm0" in machine.cmd("list")
@@ -12,19 +13,18 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from machine import OUT, Machine  # noqa: E402
+from machine import BACKEND, OUT, Machine  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def machine(request):
     """Booted to the prompt with the file's CONFIG; ended when its last test is done."""
     module = request.module
-    name = module.__name__
+    name = f"{module.__name__}-{BACKEND}"
     (OUT / f"{name}.log").unlink(missing_ok=True)
     m = Machine(name)
     try:
-        m.boot(config=getattr(module, "CONFIG", "demo"), emulator=getattr(module, "EMULATOR", "bochs"),
-               cpu_model=getattr(module, "CPU_MODEL", None), memory=getattr(module, "MEMORY", "256M"),
+        m.boot(config=getattr(module, "CONFIG", "demo"), cpu_model=getattr(module, "CPU_MODEL", None), memory=getattr(module, "MEMORY", "256M"),
                cpus=getattr(module, "CPUS", 1))
         yield m
     finally:
@@ -34,8 +34,9 @@ def machine(request):
 @pytest.fixture
 def own_machine(request):
     """A machine of the test's own, not started: for tests that end it or boot it differently."""
-    (OUT / f"{request.node.name}.log").unlink(missing_ok=True)
-    m = Machine(request.node.name)
+    name = f"{request.node.name}-{BACKEND}"
+    (OUT / f"{name}.log").unlink(missing_ok=True)
+    m = Machine(name)
     yield m
     m.close()
 

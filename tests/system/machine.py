@@ -9,6 +9,8 @@
     m.shutdown()                           # or close(), which only ends the emulator
 
 All that the machine prints is saved in build/system/<name>.log.
+
+The back end is BACKEND (environment AEROSTAT_BACKEND: vmx or svm): VMX in Bochs, SVM in QEMU.
 """
 import fcntl
 import json
@@ -30,6 +32,8 @@ GUEST_PROMPT = r"[\w-]+[$#>] "
 ESCAPE = "\x1d"  # Ctrl-]: back from a guest's console
 SLOTS = 2  # emulators at a time on this machine (two cores)
 BOOT_SECONDS = 120
+BACKEND = os.environ.get("AEROSTAT_BACKEND", "vmx")
+EMULATORS = {"vmx": "bochs", "svm": "qemu"}
 COMMAND_SECONDS = 60
 ANSI = re.compile(r"\x1b(\[[0-9;=?]*[A-Za-z]|[()][A-Z0-9])")
 
@@ -90,10 +94,10 @@ class Machine:
 
     # ---- life ------------------------------------------------------------------------------
 
-    def start(self, config="demo", emulator="bochs", cpu_model=None, memory="256M", cpus=1, timeout=900,
+    def start(self, config="demo", emulator=None, cpu_model=None, memory="256M", cpus=1, timeout=900,
               extra=()):
         """Starts the emulator and returns at once; `timeout` bounds the whole run."""
-        args = ["--emulator", emulator, "--memory", memory, "--cpus", str(cpus), "--timeout", str(timeout),
+        args = ["--emulator", emulator or EMULATORS[BACKEND], "--memory", memory, "--cpus", str(cpus), "--timeout", str(timeout),
                 "--config", str(config_path(config, self.folder.name)), *map(str, extra)]
         if cpu_model:
             args += ["--cpu-model", cpu_model]

@@ -14,6 +14,7 @@ import pexpect
 import pytest
 from machine import RUN, Slot
 
+BACKENDS = ("svm",)  # they never get as far as needing one
 ARGS = [str(RUN), "--emulator", "qemu", "--omit", "aerostat.elf", "--timeout", "60"]
 SAYS = b"aerostat.elf is missing"
 

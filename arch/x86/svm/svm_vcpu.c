@@ -223,11 +223,10 @@ void svm_rewind(struct x86_vcpu *x)
 
 /* ---- time and events ------------------------------------------------------------------------ */
 
-/* SVM has no timer of its own. */
+/* SVM has no timer of its own. If the time has passed already, the interrupt is there at once. */
 void svm_set_time(struct x86_vcpu *v, uint64_t now)
 {
-	if (v->stop_tsc > now)
-		lapic_timer_arm(now, v->stop_tsc - now);
+	lapic_timer_arm(now, v->stop_tsc > now ? v->stop_tsc - now : 1);
 }
 
 bool svm_can_interrupt(struct x86_vcpu *v)

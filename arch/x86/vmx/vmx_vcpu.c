@@ -413,8 +413,8 @@ void vmx_set_time(struct x86_vcpu *v, uint64_t now)
 	uint64_t ticks = v->stop_tsc > now ? ((v->stop_tsc - now) >> vmx_caps.timer_shift) + 1 : 0;
 	if (vmx_caps.preemption_timer)
 		vmwrite(VMCS_PREEMPTION_TIMER, MIN(ticks, TIMER_MAX));
-	else if (v->stop_tsc > now)
-		lapic_timer_arm(now, v->stop_tsc - now);
+	else
+		lapic_timer_arm(now, v->stop_tsc > now ? v->stop_tsc - now : 1);
 }
 
 bool vmx_can_interrupt(struct x86_vcpu *v)
