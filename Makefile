@@ -20,7 +20,7 @@ endif
 FREESTANDING := -ffreestanding -mno-red-zone -fno-pic -fno-pie -fno-stack-protector \
 	-fcf-protection=none -fno-asynchronous-unwind-tables -fno-common
 
-.PHONY: all help deps image objs unit fuzz test bench run clean check
+.PHONY: all help deps image objs unit fuzz test bench soak run clean check
 all: image
 
 help:
@@ -29,7 +29,8 @@ help:
 	@echo 'make test       every test; last line: N passed, N failed'
 	@echo 'make unit       unit and property tests only (ASan, UBSan)'
 	@echo 'make fuzz       fuzz each parser for longer (FUZZ_SECONDS=60)'
-	@echo 'make bench      benchmarks in Bochs, lines "bench NAME VALUE UNIT"'
+	@echo 'make bench      benchmarks in Bochs, lines "bench NAME VALUE UNIT" (EMU=bochs-svm: SVM beside VMX)'
+	@echo 'make soak       guests verify their memory in QEMU while balloons move (SOAK_SECONDS=600)'
 	@echo 'make check      include directions between rooms'
 	@echo 'make DEBUG=1    with lock-order checks and poisoning'
 	@echo 'make deps       install the Debian packages that all this needs'
@@ -153,7 +154,12 @@ test:
 bench:
 	@boot/deps
 	@$(MAKE) --no-print-directory -s image
-	@$(PYTHON) tests/bench/bench.py
+	@$(PYTHON) tests/bench/bench.py $(if $(EMU),--emulator $(EMU))
+
+soak:
+	@boot/deps
+	@$(MAKE) --no-print-directory -s image
+	@SOAK_SECONDS=$${SOAK_SECONDS:-600} AEROSTAT_BACKEND=svm $(PYTHON) tests/run.py system tests/system/test_soak.py -s
 
 run:
 	@boot/deps
