@@ -1,0 +1,598 @@
+/*
+ * A back end of struct virt_ops on the host, and what vcpu.c, vcpu_exit.c and run_loop.h make of its
+ * exits. Its guest is a script: each entry takes the next step. The third back end to look at before
+ * writing a fourth (docs/backends.md).
+ */
+#include "tests/fake/x86_cpu.h"
+
+#include "arch/x86/vcpu.c"
+#include "arch/x86/vcpu_exit.c"
+
+#include "arch/x86/run_loop.h"
+#include "tests/unit/unit.h"
+
+/* ---- the back end ------------------------------------------------------------------------------ */
+
+#define INSN_BYTES 3u
+
+/* One entry: what the guest does before it exits, and how it exits. */
+struct step {
+	enum x86_exit_kind kind;
+	void (*prepare)(struct x86_vcpu *v); /* registers and v->info of this exit; may be NULL */
+};
+
+static const struct step *script;
+static uint32_t entries, flushes, times_set, loads, live_moves;
+static uint64_t field[X86_FIELD_COUNT];
+static bool interruptible = true, window;
+static uint32_t injected[8], injected_error[8], injected_count;
+static bool no_backend;
+
+static enum x86_exit_kind be_enter(struct x86_vcpu **v)
+{
+	const struct step *s = &script[entries++];
+	if (s->prepare != NULL)
+		s->prepare(*v);
+	return s->kind;
+}
+
+static void be_skip(struct x86_vcpu *v)
+{
+	(void)v;
+	field[X86_RIP] += INSN_BYTES;
+}
+
+static void be_rewind(struct x86_vcpu *v)
+{
+	(void)v;
+	field[X86_RIP] -= INSN_BYTES;
+}
+
+static bool be_in_kernel(struct x86_vcpu *v)
+{
+	(void)v;
+	return field[X86_CPL] == 0;
+}
+
+static const struct virt_ops be_hot = { .enter = be_enter, .skip = be_skip,
+	.in_kernel = be_in_kernel };
+
+static enum virt_exit_kind be_run(struct x86_vcpu *v, uint64_t deadline)
+{
+	return x86_run_loop(v, deadline, &be_hot);
+}
+
+static status_t be_cpu_on(struct virt_cpu *cpu, const char **why)
+{
+	(void)why;
+	cpu->backend = field;
+	return OK;
+}
+
+static status_t be_create(struct x86_vcpu *v)
+{
+	(void)v;
+	return OK;
+}
+
+static void be_destroy(struct x86_vcpu *v)
+{
+	(void)v;
+}
+
+static void be_boot(struct x86_vcpu *v, const struct virt_boot *boot)
+{
+	(void)v;
+	memset(field, 0, sizeof(field));
+	field[X86_RIP] = boot->entry;
+	field[X86_CR3] = boot->cr3;
+	field[X86_CR0] = CR0_PE | CR0_PG | CR0_ET;
+	field[X86_CR4] = CR4_PAE;
+	field[X86_EFER] = EFER_LME | EFER_LMA;
+	field[X86_RFLAGS] = RFLAGS_FIXED | RFLAGS_IF;
+}
+
+static void be_load(struct x86_vcpu *v)
+{
+	struct virt_cpu *cpu = virt_this_cpu();
+	loads += cpu->loaded != v;
+	if (cpu->loaded != NULL && cpu->loaded != v)
+		cpu->loaded->attention |= X86_ATTENTION_LOAD;
+	cpu->loaded = v;
+}
+
+static uint64_t be_get(struct x86_vcpu *v, enum x86_field f)
+{
+	(void)v;
+	return field[f];
+}
+
+static void be_set(struct x86_vcpu *v, enum x86_field f, uint64_t value)
+{
+	(void)v;
+	field[f] = value;
+}
+
+static void be_set_time(struct x86_vcpu *v, uint64_t now)
+{
+	(void)v;
+	(void)now;
+	times_set++;
+}
+
+static bool be_can_interrupt(struct x86_vcpu *v)
+{
+	(void)v;
+	return interruptible;
+}
+
+static void be_clear_shadow(struct x86_vcpu *v)
+{
+	(void)v;
+}
+
+static void be_set_window(struct x86_vcpu *v, bool on)
+{
+	(void)v;
+	window = on;
+}
+
+static void be_inject(struct x86_vcpu *v, uint32_t info, uint32_t error, uint32_t length)
+{
+	(void)v;
+	(void)length;
+	assert_in_range(injected_count, 0, 7);
+	injected[injected_count] = info;
+	injected_error[injected_count++] = error;
+}
+
+static void be_flush_guest(struct x86_vcpu *v)
+{
+	(void)v;
+	flushes++;
+}
+
+static const struct virt_ops be_ops = {
+	.caps = { .name = "fake", .features = "none", .hypercall_kind = AERO_CALL_VMCALL },
+	.vcpu_bytes = sizeof(struct x86_vcpu), .rdtscp = true, .cpu_on = be_cpu_on, .run = be_run,
+	.create = be_create, .destroy = be_destroy, .boot = be_boot, .load = be_load, .get = be_get,
+	.set = be_set, .skip = be_skip, .rewind = be_rewind, .set_time = be_set_time,
+	.can_interrupt = be_can_interrupt, .clear_shadow = be_clear_shadow,
+	.set_window = be_set_window, .inject = be_inject, .flush_guest = be_flush_guest,
+};
+
+/* ---- what else arch has ------------------------------------------------------------------------- */
+
+status_t vmx_probe(const struct virt_ops **out, const char **why)
+{
+	(void)out;
+	*why = "";
+	return ERR_NOENT;
+}
+
+status_t svm_probe(const struct virt_ops **out, const char **why)
+{
+	*why = "";
+	*out = &be_ops;
+	return no_backend ? ERR_NOENT : OK;
+}
+
+void *heap_alloc(size_t bytes)
+{
+	return calloc(1, bytes);
+}
+
+void heap_free(void *p, size_t bytes)
+{
+	(void)bytes;
+	free(p);
+}
+
+bool guest_mce_handle(void)
+{
+	return false;
+}
+
+void vcpu_live_init(void)
+{
+}
+
+void vcpu_live_reset(struct x86_vcpu *v)
+{
+	v->xcr0 = XCR0_X87;
+}
+
+void vcpu_live_save(struct x86_vcpu *v)
+{
+	(void)v;
+	live_moves++;
+}
+
+void vcpu_live_load(struct x86_vcpu *v)
+{
+	(void)v;
+	live_moves++;
+}
+
+/* ---- the tests ---------------------------------------------------------------------------------- */
+
+#define ENTRY     0x1000u
+#define FAR_AWAY  (rdtsc() + (1ull << 40))
+#define GP_EVENT  (X86_EVENT_VALID | X86_EVENT_EXCEPTION | X86_EVENT_ERROR | X86_GP)
+#define UD_EVENT  (X86_EVENT_VALID | X86_EVENT_EXCEPTION | X86_UD)
+#define STOP      { X86_EXIT_SHUTDOWN, NULL }
+
+static struct slat_space space;
+static struct virt_vcpu *vcpu;
+
+static int start(void **state)
+{
+	const char *why;
+	(void)state;
+	no_backend = false;
+	if (virt_init(&why) != OK || virt_vcpu_create(1, 0, &space, &vcpu) != OK)
+		return 1;
+	virt_boot(vcpu, &(struct virt_boot){ .entry = ENTRY });
+	entries = flushes = times_set = injected_count = loads = live_moves = 0;
+	interruptible = true;
+	window = false;
+	return 0;
+}
+
+static int stop(void **state)
+{
+	(void)state;
+	virt_vcpu_destroy(vcpu);
+	return 0;
+}
+
+static void play(const struct step *steps, enum virt_exit_kind up)
+{
+	script = steps;
+	entries = 0;
+	assert_int_equal(virt_run(vcpu, FAR_AWAY), up);
+	assert_int_equal(vcpu->exit.kind, up);
+}
+
+static void at(uint32_t instructions)
+{
+	assert_int_equal(field[X86_RIP], ENTRY + INSN_BYTES * instructions);
+}
+
+static uint64_t msr_number, msr_value;
+
+static void use_msr(struct x86_vcpu *v)
+{
+	v->virt.gpr[VIRT_RCX] = msr_number;
+	v->virt.gpr[VIRT_RAX] = (uint32_t)msr_value;
+	v->virt.gpr[VIRT_RDX] = msr_value >> 32;
+}
+
+static void write_guest_msr(uint32_t msr, uint64_t value)
+{
+	static const struct step steps[] = { { X86_EXIT_MSR_WRITE, use_msr }, STOP };
+	msr_number = msr;
+	msr_value = value;
+	play(steps, VIRT_EXIT_SHUTDOWN);
+}
+
+static uint64_t read_guest_msr(uint32_t msr)
+{
+	static const struct step steps[] = { { X86_EXIT_MSR_READ, use_msr }, STOP };
+	msr_number = msr;
+	msr_value = 0;
+	play(steps, VIRT_EXIT_SHUTDOWN);
+	return (uint32_t)vcpu->gpr[VIRT_RAX] | vcpu->gpr[VIRT_RDX] << 32;
+}
+
+static void ask_cpuid(struct x86_vcpu *v)
+{
+	v->virt.gpr[VIRT_RAX] = AERO_CPUID_BASE;
+	v->virt.gpr[VIRT_RCX] = 0;
+}
+
+static void cpuid_is_answered_below(void **state)
+{
+	(void)state;
+	static const struct step steps[] = { { X86_EXIT_CPUID, ask_cpuid }, STOP };
+	play(steps, VIRT_EXIT_SHUTDOWN);
+	assert_int_equal(vcpu->gpr[VIRT_RBX], AERO_CPUID_EBX);
+	assert_int_equal(vcpu->count[VIRT_COUNT_CPUID], 1);
+	at(1);
+}
+
+static void hypercalls_go_up_from_the_kernel_only(void **state)
+{
+	(void)state;
+	static const struct step call[] = { { X86_EXIT_HYPERCALL, NULL } };
+	static const struct step two[] = { { X86_EXIT_HYPERCALL, NULL }, STOP };
+	play(call, VIRT_EXIT_HYPERCALL);
+	at(1);
+	virt_hypercall_again(vcpu);
+	at(0);
+	field[X86_CPL] = 3;
+	play(two, VIRT_EXIT_SHUTDOWN);
+	assert_int_equal(injected[0], UD_EVENT);
+	at(0);
+}
+
+static void msrs(void **state)
+{
+	(void)state;
+	write_guest_msr(MSR_LSTAR, 0xffff800000001000ull);
+	assert_int_equal(field[X86_LSTAR], 0xffff800000001000ull);
+	at(1);
+	assert_int_equal(read_guest_msr(MSR_LSTAR), 0xffff800000001000ull);
+	write_guest_msr(MSR_TSC_AUX, 7);
+	assert_int_equal(read_guest_msr(MSR_TSC_AUX), 7);
+	assert_int_equal(read_guest_msr(MSR_EFER), EFER_LME | EFER_LMA);
+	assert_int_equal(injected_count, 0);
+	write_guest_msr(MSR_LSTAR, 1ull << 50); /* not canonical */
+	assert_int_equal(injected[0], GP_EVENT);
+	assert_int_equal(injected_error[0], 0);
+	(void)read_guest_msr(0x12345);
+	assert_int_equal(injected[1], GP_EVENT);
+	at(5);
+}
+
+static void port_in(struct x86_vcpu *v)
+{
+	v->virt.gpr[VIRT_RAX] = 0x11223344;
+	v->info.io.bytes = 2;
+	v->info.io.in = true;
+	v->info.io.string = false;
+}
+
+static void port_string(struct x86_vcpu *v)
+{
+	v->info.io.string = true;
+}
+
+static void ports_lead_nowhere(void **state)
+{
+	(void)state;
+	static const struct step in[] = { { X86_EXIT_IO, port_in }, STOP };
+	static const struct step string[] = { { X86_EXIT_IO, port_string }, STOP };
+	play(in, VIRT_EXIT_SHUTDOWN);
+	assert_int_equal(vcpu->gpr[VIRT_RAX], 0x1122ffff);
+	play(string, VIRT_EXIT_SHUTDOWN);
+	assert_int_equal(injected[0], GP_EVENT);
+	at(1);
+}
+
+static void an_interrupt_waits_for_its_window(void **state)
+{
+	(void)state;
+	static const struct step closed[] = { { X86_EXIT_NOTHING, NULL }, STOP };
+	static const struct step open[] = { { X86_EXIT_WINDOW, NULL }, STOP };
+	write_guest_msr(0x80f, 0x1ff); /* software enable */
+	interruptible = false;
+	virt_raise(vcpu, 0x41);
+	play(closed, VIRT_EXIT_SHUTDOWN);
+	assert_int_equal(injected_count, 0);
+	assert_true(window);
+	interruptible = true;
+	play(open, VIRT_EXIT_SHUTDOWN);
+	assert_int_equal(injected_count, 1);
+	assert_int_equal(injected[0], X86_EVENT_VALID | X86_EVENT_EXTERNAL | 0x41);
+	assert_false(window);
+	assert_int_equal(vcpu->count[VIRT_COUNT_INJECTED], 1);
+}
+
+static void cut_short(struct x86_vcpu *v)
+{
+	v->event_info = X86_EVENT_VALID | X86_EVENT_EXTERNAL | 0x41;
+	v->attention |= X86_ATTENTION_EVENT;
+}
+
+static void what_was_cut_short_is_delivered_again(void **state)
+{
+	(void)state;
+	static const struct step fault[] = { { X86_EXIT_SLAT_FAULT, cut_short } };
+	static const struct step end[] = { STOP };
+	write_guest_msr(0x80f, 0x1ff);
+	virt_raise(vcpu, 0x41);
+	play(fault, VIRT_EXIT_SLAT_FAULT);
+	assert_int_equal(injected_count, 1);
+	play(end, VIRT_EXIT_SHUTDOWN);
+	assert_int_equal(injected_count, 2);
+	assert_int_equal(injected[1], injected[0]);
+	/* But if the access leads nowhere, the exception goes first and the interrupt waits again. */
+	virt_raise(vcpu, 0x41);
+	write_guest_msr(0x80b, 0); /* EOI of the first */
+	injected_count = 0;
+	play(fault, VIRT_EXIT_SLAT_FAULT);
+	virt_inject_gp(vcpu);
+	interruptible = false;
+	play(end, VIRT_EXIT_SHUTDOWN);
+	assert_int_equal(injected[injected_count - 1], GP_EVENT);
+	assert_true(window);
+}
+
+static void halted(void **state)
+{
+	(void)state;
+	static const struct step hlt[] = { { X86_EXIT_HALT, NULL }, STOP };
+	play(hlt, VIRT_EXIT_HALT);
+	at(1);
+	assert_false(virt_has_work(vcpu, rdtsc()));
+	write_guest_msr(0x80f, 0x1ff);
+	virt_raise(vcpu, 0x50);
+	assert_true(virt_has_work(vcpu, rdtsc()));
+	/* With interrupts off nothing wakes it. */
+	field[X86_RFLAGS] &= ~RFLAGS_IF;
+	interruptible = false;
+	play(hlt, VIRT_EXIT_HALT);
+	assert_false(virt_has_work(vcpu, UINT64_MAX));
+	assert_int_equal(virt_wake_tsc(vcpu), UINT64_MAX);
+}
+
+static uint32_t cr_number;
+static uint64_t cr_value;
+
+static void use_cr(struct x86_vcpu *v)
+{
+	v->info.cr.cr = (uint8_t)cr_number;
+	v->info.cr.write = true;
+	v->info.cr.value = cr_value;
+}
+
+static void read_cr4_to_rbx(struct x86_vcpu *v)
+{
+	v->info.cr.cr = 4;
+	v->info.cr.write = false;
+	v->info.cr.gpr = VIRT_RBX;
+}
+
+static bool cr_write_is_refused(uint32_t cr, uint64_t value)
+{
+	static const struct step steps[] = { { X86_EXIT_CR, use_cr }, STOP };
+	injected_count = 0;
+	cr_number = cr;
+	cr_value = value;
+	play(steps, VIRT_EXIT_SHUTDOWN);
+	return injected_count == 1 && injected[0] == GP_EVENT;
+}
+
+static void control_registers(void **state)
+{
+	(void)state;
+	static const struct step read[] = { { X86_EXIT_CR, read_cr4_to_rbx }, STOP };
+	assert_false(cr_write_is_refused(0, CR0_PE | CR0_PG | CR0_WP));
+	assert_int_equal(field[X86_CR0], CR0_PE | CR0_PG | CR0_WP | CR0_ET);
+	assert_true(cr_write_is_refused(0, CR0_PE));
+	assert_true(cr_write_is_refused(0, CR0_PE | CR0_PG | CR0_NW));
+	assert_true(cr_write_is_refused(4, 0));
+	assert_true(cr_write_is_refused(4, CR4_PAE | CR4_VMXE));
+	flushes = 0;
+	assert_false(cr_write_is_refused(4, CR4_PAE | CR4_PGE));
+	assert_int_equal(flushes, 1);
+	play(read, VIRT_EXIT_SHUTDOWN);
+	assert_int_equal(vcpu->gpr[VIRT_RBX], CR4_PAE | CR4_PGE);
+	assert_true(cr_write_is_refused(8, 16));
+	assert_false(cr_write_is_refused(8, 3));
+}
+
+static uint64_t xcr0_value;
+
+static void use_xcr0(struct x86_vcpu *v)
+{
+	v->virt.gpr[VIRT_RCX] = 0;
+	v->virt.gpr[VIRT_RAX] = xcr0_value;
+	v->virt.gpr[VIRT_RDX] = 0;
+}
+
+static void xsetbv_obeys_what_is_offered(void **state)
+{
+	(void)state;
+	static const struct step steps[] = { { X86_EXIT_XSETBV, use_xcr0 }, STOP };
+	xcr0_value = 7;
+	play(steps, VIRT_EXIT_SHUTDOWN);
+	assert_int_equal(fake_xcr0, 7);
+	assert_int_equal(injected_count, 0);
+	xcr0_value = 4; /* AVX without SSE and x87 */
+	play(steps, VIRT_EXIT_SHUTDOWN);
+	assert_int_equal(injected[0], GP_EVENT);
+	assert_int_equal(fake_xcr0, 7);
+}
+
+static void single_step(struct x86_vcpu *v)
+{
+	v->info.exception.info = X86_EVENT_EXCEPTION | X86_DB;
+	v->info.exception.dr6 = 1u << 14;
+}
+
+static void exceptions_go_back(void **state)
+{
+	(void)state;
+	static const struct step steps[] = { { X86_EXIT_EXCEPTION, single_step }, STOP };
+	field[X86_DR7] = 1u << 13;
+	play(steps, VIRT_EXIT_SHUTDOWN);
+	assert_int_equal(injected[0], X86_EVENT_VALID | X86_EVENT_EXCEPTION | X86_DB);
+	assert_int_equal(field[X86_DR6], 1u << 14);
+	assert_int_equal(field[X86_DR7], 0); /* GD */
+}
+
+static void changed_code_runs_again_after_a_flush(void **state)
+{
+	(void)state;
+	static const struct step steps[] = { { X86_EXIT_AGAIN, NULL }, { X86_EXIT_AGAIN, NULL }, STOP };
+	flushes = 0;
+	play(steps, VIRT_EXIT_SHUTDOWN);
+	assert_int_equal(flushes, 2);
+	at(0);
+	assert_int_equal(injected_count, 0);
+}
+
+static void a_deadline_that_has_passed(void **state)
+{
+	(void)state;
+	script = NULL;
+	entries = 0;
+	assert_int_equal(virt_run(vcpu, rdtsc() - 1), VIRT_EXIT_DEADLINE);
+	assert_int_equal(entries, 0);
+	/* An exit never comes between setting the time and the entry that it is for. */
+	static const struct step steps[] = { STOP };
+	times_set = 0;
+	play(steps, VIRT_EXIT_SHUTDOWN);
+	assert_int_equal(times_set, 1);
+}
+
+static void machine_checks_end_the_guest(void **state)
+{
+	(void)state;
+	static const struct step steps[] = { { X86_EXIT_MACHINE_CHECK, NULL } };
+	play(steps, VIRT_EXIT_FAILED);
+	assert_non_null(strstr(vcpu->exit.text, "machine check"));
+}
+
+static void two_vcpus_take_turns(void **state)
+{
+	(void)state;
+	static const struct step end[] = { STOP };
+	struct virt_vcpu *first = vcpu, *second;
+	play(end, VIRT_EXIT_SHUTDOWN);
+	assert_int_equal(virt_vcpu_create(2, 0, &space, &second), OK);
+	loads = live_moves = 0;
+	vcpu = second;
+	play(end, VIRT_EXIT_SHUTDOWN);
+	play(end, VIRT_EXIT_SHUTDOWN);
+	assert_int_equal(live_moves, 2); /* the first's saved, the second's loaded: once */
+	vcpu = first;
+	play(end, VIRT_EXIT_SHUTDOWN);
+	assert_int_equal(live_moves, 4);
+	assert_int_equal(loads, 1);
+	virt_vcpu_destroy(second);
+}
+
+static void flushes_are_counted_and_seen(void **state)
+{
+	(void)state;
+	uint64_t before = space.generation;
+	slat_flush(&space);
+	assert_int_equal(space.generation, before + 1);
+}
+
+static void nobody_to_run_guests(void **state)
+{
+	(void)state;
+	const char *why = "";
+	no_backend = true;
+	assert_int_equal(virt_init(&why), ERR_NOENT);
+	assert_non_null(strstr(why, "neither VMX (Intel VT-x) nor SVM (AMD-V)"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define TEST(f) cmocka_unit_test_setup_teardown(f, start, stop)
+		TEST(cpuid_is_answered_below), TEST(hypercalls_go_up_from_the_kernel_only), TEST(msrs),
+		TEST(ports_lead_nowhere), TEST(an_interrupt_waits_for_its_window),
+		TEST(what_was_cut_short_is_delivered_again), TEST(halted), TEST(control_registers),
+		TEST(xsetbv_obeys_what_is_offered), TEST(exceptions_go_back),
+		TEST(changed_code_runs_again_after_a_flush), TEST(a_deadline_that_has_passed),
+		TEST(machine_checks_end_the_guest), TEST(two_vcpus_take_turns),
+		TEST(flushes_are_counted_and_seen), cmocka_unit_test(nobody_to_run_guests),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
