@@ -34,7 +34,7 @@ status_t virt_init(const char **why)
 		       "firmware's setup, or use KVM with nested=1 and -cpu host, QEMU with -cpu "
 		       "EPYC,+svm,+npt, or Bochs";
 	if (s != OK)
-		return s;
+		return s == ERR_NOENT ? ERR_NOSYS : s;
 	virt_caps = x86_ops->caps;
 	run = x86_ops->run;
 	vcpu_live_init();

@@ -64,3 +64,9 @@ static inline struct cpuid_regs cpuid(uint32_t leaf, uint32_t subleaf)
 		return (struct cpuid_regs){ 0 };
 	}
 }
+
+static inline uint64_t fake_read_cr4(void)
+{
+	return CR4_PAE | CR4_MCE;
+}
+#define read_cr4 fake_read_cr4

@@ -18,6 +18,7 @@ struct svm_vcpu {
 /* What one CPU keeps: virt_this_cpu()->backend. Owner CPU only. */
 struct svm_cpu {
 	struct svm_asids asids;
+	bool flush_owed;   /* a generation began: the next that is entered flushes everything */
 	void *host_save;   /* VM_HSAVE_PA's page */
 	void *host_vmcb;   /* VMSAVE's: FS, GS, TR, LDTR, SYSCALL and SYSENTER MSRs */
 	uint64_t host_vmcb_hpa;

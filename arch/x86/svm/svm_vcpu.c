@@ -59,8 +59,10 @@ void svm_boot(struct x86_vcpu *x, const struct virt_boot *boot)
 	struct svm_vcpu *v = svm_vcpu(x);
 	struct svm_vmcb *c = v->vmcb;
 	uint32_t asid = c->asid;
+	uint8_t tlb_control = c->tlb_control;
 	memset(c, 0, sizeof(*c)); /* clean: nothing is */
 	c->asid = asid;
+	c->tlb_control = tlb_control;
 	controls(v);
 	segments(c);
 	svm_set(x, X86_CR0, CR0_PG | CR0_WP | CR0_NE | CR0_ET | CR0_MP | CR0_PE);
@@ -99,8 +101,11 @@ static void take_asid(struct svm_vcpu *v)
 	struct svm_cpu *cpu = svm_this_cpu();
 	bool flush_all;
 	v->vmcb->asid = svm_asid_take(&cpu->asids, &flush_all);
-	if (flush_all)
+	if (flush_all) {
+		/* If another vCPU is entered before this one, it must flush: svm_set_time(). */
 		v->vmcb->tlb_control = SVM_TLB_FLUSH_ALL;
+		cpu->flush_owed = true;
+	}
 	v->asid_generation = cpu->asids.generation;
 	v->host = cpu;
 	dirty(v, SVM_CLEAN_ASID);
@@ -109,10 +114,10 @@ static void take_asid(struct svm_vcpu *v)
 void svm_flush_guest(struct x86_vcpu *x)
 {
 	struct svm_vcpu *v = svm_vcpu(x);
-	if (svm_caps.flush_by_asid)
-		v->vmcb->tlb_control = SVM_TLB_FLUSH_ASID;
-	else
+	if (!svm_caps.flush_by_asid)
 		take_asid(v);
+	else if (v->vmcb->tlb_control != SVM_TLB_FLUSH_ALL)
+		v->vmcb->tlb_control = SVM_TLB_FLUSH_ASID;
 }
 
 void svm_load(struct x86_vcpu *x)
@@ -223,9 +228,18 @@ void svm_rewind(struct x86_vcpu *x)
 
 /* ---- time and events ------------------------------------------------------------------------ */
 
-/* SVM has no timer of its own. If the time has passed already, the interrupt is there at once. */
+/*
+ * SVM has no timer of its own. If the time has passed already, the interrupt is there at once.
+ * This is also the last call before a vCPU is entered for the first time after another: the place to
+ * pay the flush of all that a new generation of ASIDs owes, whoever began it.
+ */
 void svm_set_time(struct x86_vcpu *v, uint64_t now)
 {
+	struct svm_cpu *cpu = svm_this_cpu();
+	if (UNLIKELY(cpu->flush_owed)) {
+		svm_vcpu(v)->vmcb->tlb_control = SVM_TLB_FLUSH_ALL;
+		cpu->flush_owed = false;
+	}
 	lapic_timer_arm(now, v->stop_tsc > now ? v->stop_tsc - now : 1);
 }
 
