@@ -126,6 +126,24 @@ status_t virt_vcpu_create(uint32_t guest_id, uint32_t vcpu_id, struct slat_space
 	return OK;
 }
 
+static void boot_registers(struct x86_vcpu *v, const struct virt_boot *boot)
+{
+	const struct {
+		enum x86_field field;
+		uint64_t value;
+	} registers[] = {
+		{ X86_CR0, CR0_PG | CR0_WP | CR0_NE | CR0_ET | CR0_MP | CR0_PE }, { X86_CR2, 0 },
+		{ X86_CR3, boot->cr3 }, { X86_CR4, CR4_PAE }, { X86_EFER, EFER_LME | EFER_LMA },
+		{ X86_PAT, PAT_DEFAULT }, { X86_RIP, boot->entry }, { X86_RSP, 0 },
+		{ X86_RFLAGS, RFLAGS_FIXED }, { X86_DR6, DR6_RESET }, { X86_DR7, DR7_RESET },
+		{ X86_SYSENTER_CS, 0 }, { X86_SYSENTER_ESP, 0 }, { X86_SYSENTER_EIP, 0 },
+		{ X86_STAR, 0 }, { X86_LSTAR, 0 }, { X86_CSTAR, 0 }, { X86_FMASK, 0 },
+		{ X86_FS_BASE, 0 }, { X86_GS_BASE, 0 }, { X86_KERNEL_GS_BASE, 0 },
+	};
+	for (uint32_t i = 0; i < ARRAY_COUNT(registers); i++)
+		x86_ops->set(v, registers[i].field, registers[i].value);
+}
+
 void virt_boot(struct virt_vcpu *vv, const struct virt_boot *boot)
 {
 	struct x86_vcpu *v = x86_vcpu(vv);
@@ -141,7 +159,9 @@ void virt_boot(struct virt_vcpu *vv, const struct virt_boot *boot)
 	guest_cpuid_set_cr4(&v->cpuid, CR4_PAE);
 	guest_cpuid_set_xcr0(&v->cpuid, v->xcr0);
 	x86_ops->load(v);
-	x86_ops->boot(v, boot);
+	x86_ops->boot(v);
+	boot_registers(v, boot);
+	x86_ops->flush_guest(v);
 	v->attention = X86_ATTENTION_LOAD | X86_ATTENTION_TIME | X86_ATTENTION_LAPIC;
 }
 

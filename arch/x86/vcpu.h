@@ -119,7 +119,8 @@ struct virt_ops {
 
 	status_t (*create)(struct x86_vcpu *v);
 	void (*destroy)(struct x86_vcpu *v);
-	void (*boot)(struct x86_vcpu *v, const struct virt_boot *boot);
+	/* Everything but the registers of enum x86_field: 64-bit segments, nothing pending. Loaded. */
+	void (*boot)(struct x86_vcpu *v);
 	/* This CPU's vCPU from now on, until another one is loaded. get, set and the rest below
 	 * want it loaded. The one before gets X86_ATTENTION_LOAD. */
 	void (*load)(struct x86_vcpu *v);

@@ -76,7 +76,9 @@ static void boot_one(uint32_t i)
 	x->stop_tsc = UINT64_MAX / 2;
 	assert_int_equal(svm_create(x), OK);
 	svm_load(x);
-	svm_boot(x, &(struct virt_boot){ 0 });
+	svm_boot(x);
+	svm_set(x, X86_EFER, EFER_LME | EFER_LMA);
+	svm_flush_guest(x);
 	promised[i]++;
 	x->attention = X86_ATTENTION_LOAD;
 }

@@ -80,16 +80,10 @@ static void be_destroy(struct x86_vcpu *v)
 	(void)v;
 }
 
-static void be_boot(struct x86_vcpu *v, const struct virt_boot *boot)
+static void be_boot(struct x86_vcpu *v)
 {
 	(void)v;
 	memset(field, 0, sizeof(field));
-	field[X86_RIP] = boot->entry;
-	field[X86_CR3] = boot->cr3;
-	field[X86_CR0] = CR0_PE | CR0_PG | CR0_ET;
-	field[X86_CR4] = CR4_PAE;
-	field[X86_EFER] = EFER_LME | EFER_LMA;
-	field[X86_RFLAGS] = RFLAGS_FIXED | RFLAGS_IF;
 }
 
 static void be_load(struct x86_vcpu *v)
@@ -233,6 +227,7 @@ static int start(void **state)
 	if (virt_init(&why) != OK || virt_vcpu_create(1, 0, &space, &vcpu) != OK)
 		return 1;
 	virt_boot(vcpu, &(struct virt_boot){ .entry = ENTRY });
+	field[X86_RFLAGS] |= RFLAGS_IF;
 	entries = flushes = times_set = injected_count = loads = live_moves = 0;
 	interruptible = true;
 	window = false;
@@ -507,6 +502,7 @@ static void exceptions_go_back(void **state)
 	(void)state;
 	static const struct step steps[] = { { X86_EXIT_EXCEPTION, single_step }, STOP };
 	field[X86_DR7] = 1u << 13;
+	field[X86_DR6] = 0;
 	play(steps, VIRT_EXIT_SHUTDOWN);
 	assert_int_equal(injected[0], X86_EVENT_VALID | X86_EVENT_EXCEPTION | X86_DB);
 	assert_int_equal(field[X86_DR6], 1u << 14);

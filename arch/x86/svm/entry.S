@@ -10,6 +10,7 @@
  *
  * Returns RAX = the exit code, RBX as it was.
  */
+#include "arch/x86/guest_gprs.h"
 #include "arch/x86/svm/offsets.h"
 
 	.text
@@ -23,20 +24,7 @@ svm_entry:
 	mov	0x00(%rbx), %rcx
 	mov	%rcx, SVM_VMCB_RAX(%rax)
 	mov	SVM_OFF_VMCB_HPA(%rbx), %rax
-	mov	0x08(%rbx), %rcx
-	mov	0x10(%rbx), %rdx
-	mov	0x28(%rbx), %rbp
-	mov	0x30(%rbx), %rsi
-	mov	0x38(%rbx), %rdi
-	mov	0x40(%rbx), %r8
-	mov	0x48(%rbx), %r9
-	mov	0x50(%rbx), %r10
-	mov	0x58(%rbx), %r11
-	mov	0x60(%rbx), %r12
-	mov	0x68(%rbx), %r13
-	mov	0x70(%rbx), %r14
-	mov	0x78(%rbx), %r15
-	mov	0x18(%rbx), %rbx
+	load_guest_gprs
 	clgi
 	sti
 	vmload	%rax
@@ -47,20 +35,7 @@ svm_entry:
 	cli
 	stgi
 	pop	%rax
-	mov	%rcx, 0x08(%rax)
-	mov	%rdx, 0x10(%rax)
-	mov	%rbx, 0x18(%rax)
-	mov	%rbp, 0x28(%rax)
-	mov	%rsi, 0x30(%rax)
-	mov	%rdi, 0x38(%rax)
-	mov	%r8, 0x40(%rax)
-	mov	%r9, 0x48(%rax)
-	mov	%r10, 0x50(%rax)
-	mov	%r11, 0x58(%rax)
-	mov	%r12, 0x60(%rax)
-	mov	%r13, 0x68(%rax)
-	mov	%r14, 0x70(%rax)
-	mov	%r15, 0x78(%rax)
+	store_guest_gprs %rax
 	mov	%rax, %rbx
 	mov	SVM_OFF_VMCB(%rbx), %rax
 	mov	SVM_VMCB_RAX(%rax), %rcx

@@ -42,7 +42,7 @@ static inline struct svm_cpu *svm_this_cpu(void)
 /* svm_vcpu.c: the cold half of struct virt_ops. */
 status_t svm_create(struct x86_vcpu *v) MUST_CHECK;
 void svm_destroy(struct x86_vcpu *v);
-void svm_boot(struct x86_vcpu *v, const struct virt_boot *boot);
+void svm_boot(struct x86_vcpu *v);
 void svm_load(struct x86_vcpu *v);
 uint64_t svm_get(struct x86_vcpu *v, enum x86_field f);
 void svm_set(struct x86_vcpu *v, enum x86_field f, uint64_t value);

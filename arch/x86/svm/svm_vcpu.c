@@ -54,7 +54,7 @@ static void segments(struct svm_vmcb *c)
 	c->cpl = 0;
 }
 
-void svm_boot(struct x86_vcpu *x, const struct virt_boot *boot)
+void svm_boot(struct x86_vcpu *x)
 {
 	struct svm_vcpu *v = svm_vcpu(x);
 	struct svm_vmcb *c = v->vmcb;
@@ -65,16 +65,6 @@ void svm_boot(struct x86_vcpu *x, const struct virt_boot *boot)
 	c->tlb_control = tlb_control;
 	controls(v);
 	segments(c);
-	svm_set(x, X86_CR0, CR0_PG | CR0_WP | CR0_NE | CR0_ET | CR0_MP | CR0_PE);
-	svm_set(x, X86_CR3, boot->cr3);
-	svm_set(x, X86_CR4, CR4_PAE);
-	svm_set(x, X86_EFER, EFER_LME | EFER_LMA);
-	svm_set(x, X86_PAT, PAT_DEFAULT);
-	svm_set(x, X86_RIP, boot->entry);
-	svm_set(x, X86_RFLAGS, RFLAGS_FIXED);
-	svm_set(x, X86_DR6, DR6_RESET);
-	svm_set(x, X86_DR7, DR7_RESET);
-	svm_flush_guest(x);
 }
 
 status_t svm_create(struct x86_vcpu *x)

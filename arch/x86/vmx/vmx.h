@@ -43,7 +43,7 @@ static inline struct vmx_vcpu *vmx_vcpu(struct x86_vcpu *v)
 /* vmx_vcpu.c: the cold half of struct virt_ops. */
 status_t vmx_create(struct x86_vcpu *v) MUST_CHECK;
 void vmx_destroy(struct x86_vcpu *v);
-void vmx_boot(struct x86_vcpu *v, const struct virt_boot *boot);
+void vmx_boot(struct x86_vcpu *v);
 void vmx_load(struct x86_vcpu *v);
 uint64_t vmx_get(struct x86_vcpu *v, enum x86_field f);
 void vmx_set(struct x86_vcpu *v, enum x86_field f, uint64_t value);

@@ -167,31 +167,14 @@ static void segments(void)
 	vmwrite(VMCS_GUEST_IDTR_LIMIT, 0);
 }
 
-void vmx_boot(struct x86_vcpu *x, const struct virt_boot *boot)
+void vmx_boot(struct x86_vcpu *x)
 {
-	struct vmx_vcpu *v = vmx_vcpu(x);
-	controls(v);
+	controls(vmx_vcpu(x));
 	segments();
-	vmx_set(x, X86_CR0, CR0_PG | CR0_WP | CR0_NE | CR0_ET | CR0_MP | CR0_PE);
-	vmx_set(x, X86_CR3, boot->cr3);
-	vmx_set(x, X86_CR4, CR4_PAE);
-	vmx_set(x, X86_EFER, EFER_LME | EFER_LMA);
-	vmx_set(x, X86_PAT, PAT_DEFAULT);
-	vmx_set(x, X86_RIP, boot->entry);
-	vmx_set(x, X86_RSP, 0);
-	vmx_set(x, X86_RFLAGS, RFLAGS_FIXED);
-	vmx_set(x, X86_DR7, DR7_RESET);
-	v->cr2 = 0;
-	v->dr6 = DR6_RESET;
-	memset(v->syscall, 0, sizeof(v->syscall));
-	vmx_set(x, X86_SYSENTER_CS, 0);
-	vmx_set(x, X86_SYSENTER_ESP, 0);
-	vmx_set(x, X86_SYSENTER_EIP, 0);
 	vmwrite(VMCS_GUEST_DEBUGCTL, 0);
 	vmwrite(VMCS_INTERRUPTIBILITY, 0);
 	vmwrite(VMCS_ACTIVITY, 0);
 	vmwrite(VMCS_PENDING_DEBUG, 0);
-	vmx_flush_guest(x);
 }
 
 /* ---- life ---------------------------------------------------------------------------------- */
