@@ -159,7 +159,8 @@ bench:
 soak:
 	@boot/deps
 	@$(MAKE) --no-print-directory -s image
-	@SOAK_SECONDS=$${SOAK_SECONDS:-600} AEROSTAT_BACKEND=svm $(PYTHON) tests/run.py system tests/system/test_soak.py -s
+	@SOAK_SECONDS=$${SOAK_SECONDS:-600} AEROSTAT_BACKEND=svm $(PYTHON) tests/run.py system tests/system/test_soak.py
+	@cat $(B)/system/soak.txt
 
 run:
 	@boot/deps

@@ -56,8 +56,9 @@ static uint64_t budget_less(const struct policy_pool *pool, uint64_t reserve_pag
 /*
  * Pages that a guest needs now. With fresh statistics: what it uses, but no more than the frames it
  * holds (a guest that lies about its use pays for it with frames); else those. Plus what it asked for,
- * a step while it waits, and an eighth to move in. One that uses all it has may need far more than it
- * can show: it is taken to want all it may have.
+ * a step while it waits, and an eighth to move in. One that uses all it has, or is just growing, may need
+ * far more than it can show: it is taken to want all it may have. Else what it is about to take would be
+ * shared out among the idle, and it would page out in the midst of plenty.
  */
 static uint64_t demand(const struct policy_guest *g)
 {
@@ -65,7 +66,7 @@ static uint64_t demand(const struct policy_guest *g)
 	uint64_t in_use = known ? MIN(g->in_use_pages, g->used_pages) : g->used_pages;
 	uint64_t need = in_use + in_use / 8 + MIN(g->wanted_pages, g->memory_pages);
 
-	if (g->pressed || (known && g->full))
+	if (g->pressed || (known && (g->full || g->growing)))
 		need = ceiling(g);
 	if (g->waiting)
 		need = MAX(need, g->used_pages + g->memory_pages / 8);

@@ -97,6 +97,7 @@ static void view_stats(const struct balloon *b, uint64_t now_ns, struct policy_g
 	out->stats_fresh = true;
 	out->in_use_pages = size - available;
 	out->full = available < size / 16;
+	out->growing = since > out->memory_pages / 64;
 }
 
 static void view_guest(const struct guest *g, uint64_t now_ns, struct policy_guest *out)

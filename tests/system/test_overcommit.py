@@ -17,6 +17,7 @@ def test_idle_guests_give_way_to_one_that_spikes(machine):
     machine.guest_shell("vm0", "run hog 15M")
     wait_for("vm0 holds 15 MiB", lambda: rows(machine)["vm0"]["used_pages"] >= 15 << 8)
     passes_more(machine, "vm0")
+    assert vmstat(machine, "vm0", "swap_out_pages") == 0, "it paged out while others had free memory"
     machine.audit()
 
 

@@ -175,6 +175,31 @@ static void test_one_spikes_and_gets_it(void **state)
 		assert_true(size_of(i) >= 1200); /* nobody pages out for it */
 }
 
+/* It has taken 10 MiB and is on its way to 15, the others idle at 4: it is not cut short on the way, and
+ * two that grow at once get the same. */
+static void test_one_that_grows_is_not_cut_short(void **state)
+{
+	(void)state;
+	setup(10, 1024);
+	g[0].used_pages = g[0].in_use_pages = 2560;
+	g[0].growing = true;
+	step();
+	assert_true(plan.level != POLICY_HIGH);
+	assert_true(size_of(0) > 3840);
+	g[1] = g[0];
+	step();
+	assert_int_equal(size_of(0), size_of(1));
+	assert_true(size_of(0) > 3840);
+	for (uint32_t i = 0; i < n; i++) {
+		g[i].growing = true;
+		g[i].used_pages = g[i].in_use_pages = 2800;
+	}
+	step();
+	assert_in_range(sizes(), 0, POOL);
+	for (uint32_t i = 1; i < n; i++)
+		assert_int_equal(size_of(i), size_of(0));
+}
+
 static void test_liar_gets_no_more_than_its_share(void **state)
 {
 	(void)state;
@@ -306,6 +331,7 @@ static void randomise(uint64_t *seed)
 		q->full = (r & 0xc0) == 0;
 		q->waiting = (r >> 32 & 7) == 0;
 		q->pressed = (r >> 36 & 3) == 0;
+		q->growing = (r >> 62 & 3) == 0;
 		q->wanted_pages = r >> 40 & 1 ? test_random(seed) : 0;
 		q->cap_pages = (r >> 42 & 7) == 0 ? test_random(seed) % q->memory_pages : UINT64_MAX;
 	}
@@ -450,6 +476,7 @@ int main(void)
 		cmocka_unit_test(test_whoever_came_first_keeps_no_more),
 		cmocka_unit_test(test_shares_two_to_one),
 		cmocka_unit_test(test_one_spikes_and_gets_it),
+		cmocka_unit_test(test_one_that_grows_is_not_cut_short),
 		cmocka_unit_test(test_liar_gets_no_more_than_its_share),
 		cmocka_unit_test(test_backoff_is_shifted_and_still_asked),
 		cmocka_unit_test(test_urgent_give_back_is_not_taken_back),
