@@ -1,6 +1,6 @@
 /*
- * A small explicit-state model checker: every interleaving of a few processes, by depth-first search
- * over states, each seen once. A state is a struct without padding or pointers. An action is one step
+ * A small explicit-state model checker: every interleaving of a few processes, breadth first over
+ * states, each seen once. A state is a struct without padding or pointers. An action is one step
  * of one process; a step that cannot be made now (a lock that is held, a wait) is refused.
  *
  * Memory is x86's (Intel SDM volume 3, "Memory Ordering"; Sewell et al., x86-TSO, CACM 2010): each
