@@ -55,6 +55,10 @@ struct virt_vcpu {
 	struct slat_space *slat;
 	uint32_t guest_id;
 	uint32_t vcpu_id;
+	/* vmm's, constant once the guest is made. */
+	void *owner;              /* vmm's struct vcpu */
+	struct virt_vcpu **peers; /* all of the guest's vCPUs, by vcpu_id; NULL: it is alone */
+	uint32_t peer_count;
 };
 
 struct virt_caps {
@@ -96,9 +100,10 @@ enum virt_exit_kind virt_run(struct virt_vcpu *v, uint64_t deadline_tsc);
  * before any instruction. For vCPUs that wait in front of an access. */
 bool virt_interruptible(struct virt_vcpu *v);
 
-/* Makes `vector` pending in the virtual APIC (edge). Safe while the vCPU is not running. */
+/* Makes `vector` pending in the virtual APIC (edge). From any CPU, running or not; a full fence. Whoever
+ * calls sees to it that the vCPU notices: sched_wake(). */
 void virt_raise(struct virt_vcpu *v, uint8_t vector);
-/* An interrupt could be delivered now, or a timer has expired: a halted vCPU should run. */
+/* An interrupt could be delivered now, or a timer has expired: a halted vCPU should run. Its owner's. */
 bool virt_has_work(struct virt_vcpu *v, uint64_t now_tsc);
 /* When its APIC timer will fire: a TSC value, UINT64_MAX if it is off. For halted vCPUs. */
 uint64_t virt_wake_tsc(const struct virt_vcpu *v);
@@ -112,6 +117,12 @@ void virt_hypercall_again(struct virt_vcpu *v);
 /* Queues an exception for the next entry: #GP(0), #UD. For accesses that lead nowhere. */
 void virt_inject_gp(struct virt_vcpu *v);
 void virt_inject_ud(struct virt_vcpu *v);
+
+/*
+ * A vCPU has made another of its guest (or itself) ready: by an inter-processor interrupt. Called from
+ * the sender's exit path, no lock held. Set once at boot by vmm; NULL: nobody wants to know.
+ */
+extern void (*virt_wake_hook)(struct virt_vcpu *v);
 
 /* Registers for the console and for crash reports. */
 struct virt_state {

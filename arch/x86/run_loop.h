@@ -32,11 +32,12 @@ static inline __attribute__((always_inline)) enum virt_exit_kind x86_run_loop(st
 {
 	if (UNLIKELY(deadline != v->deadline)) {
 		v->deadline = deadline;
-		v->attention |= X86_ATTENTION_TIME;
+		x86_attend(v, X86_ATTENTION_TIME);
 	}
 	for (;;) {
 		enum virt_exit_kind up;
-		if (UNLIKELY(v->attention != 0 || x86_time_is_up(v))) {
+		if (UNLIKELY(__atomic_load_n(&v->attention, __ATOMIC_RELAXED) != 0 ||
+			    x86_time_is_up(v))) {
 			if (!x86_prepare(v)) {
 				up = VIRT_EXIT_DEADLINE;
 				v->virt.exit.kind = up;

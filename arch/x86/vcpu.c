@@ -14,6 +14,7 @@
 #define STOP_MAX_TICKS (1u << 30)
 
 struct virt_caps virt_caps;
+void (*virt_wake_hook)(struct virt_vcpu *v);
 const struct virt_ops *x86_ops; /* set once at boot */
 const struct slat_format *slat_format; /* set once at boot, by the back end */
 /* x86_ops->run: one load less on the way. Set once at boot. */
@@ -151,6 +152,7 @@ void virt_boot(struct virt_vcpu *vv, const struct virt_boot *boot)
 	memset(v->virt.gpr, 0, sizeof(v->virt.gpr));
 	v->virt.gpr[VIRT_RSI] = boot->rsi;
 	vlapic_reset(&v->lapic, v->virt.vcpu_id);
+	memset(v->posted, 0, sizeof(v->posted));
 	v->event_info = 0;
 	v->deaf = v->halting = false;
 	vcpu_live_reset(v);
@@ -198,15 +200,27 @@ static void deliver(struct x86_vcpu *v)
 	x86_ops->set_window(v, window);
 }
 
+/* What others raised becomes the local APIC's. The vCPU's owner. */
+static void take_posted(struct x86_vcpu *v)
+{
+	uint64_t vectors[4];
+	for (uint32_t i = 0; i < 4; i++)
+		vectors[i] = __atomic_exchange_n(&v->posted[i], 0, __ATOMIC_ACQ_REL);
+	vlapic_raise_all(&v->lapic, vectors);
+}
+
 bool x86_prepare(struct x86_vcpu *v)
 {
 	uint64_t now = rdtsc();
 	if (now >= v->deadline)
 		return false;
 	vlapic_tick(&v->lapic, now);
-	if (v->attention & X86_ATTENTION_LOAD)
+	uint32_t attention = __atomic_exchange_n(&v->attention,
+		x86_ops->each_entry ? X86_ATTENTION_TIME : 0, __ATOMIC_SEQ_CST);
+	if (attention & X86_ATTENTION_LOAD)
 		switch_to(v);
-	v->attention = x86_ops->each_entry ? X86_ATTENTION_TIME : 0;
+	if (attention & X86_ATTENTION_POSTED)
+		take_posted(v);
 	if (v->halting) {
 		x86_ops->clear_shadow(v); /* HLT was executed: STI's shadow is over */
 		v->halting = v->deaf = false;
@@ -234,7 +248,7 @@ void x86_inject(struct x86_vcpu *v, uint32_t info, uint32_t error, uint32_t leng
 	v->event_info = info | X86_EVENT_VALID;
 	v->event_error = error;
 	v->event_length = length;
-	v->attention |= X86_ATTENTION_EVENT;
+	x86_attend(v, X86_ATTENTION_EVENT);
 }
 
 void x86_inject_gp(struct x86_vcpu *v)
@@ -256,13 +270,15 @@ void x86_fail(struct x86_vcpu *v, const char *fmt, ...)
 void virt_raise(struct virt_vcpu *vv, uint8_t vector)
 {
 	struct x86_vcpu *v = x86_vcpu(vv);
-	vlapic_raise(&v->lapic, vector);
-	v->attention |= X86_ATTENTION_LAPIC;
+	__atomic_fetch_or(&v->posted[vector / 64], 1ull << vector % 64, __ATOMIC_RELEASE);
+	x86_attend(v, X86_ATTENTION_POSTED);
 }
 
 bool virt_has_work(struct virt_vcpu *vv, uint64_t now_tsc)
 {
 	struct x86_vcpu *v = x86_vcpu(vv);
+	if (__atomic_load_n(&v->attention, __ATOMIC_ACQUIRE) & X86_ATTENTION_POSTED)
+		take_posted(v); /* the bit stays: it costs one look */
 	if (v->deaf)
 		return false;
 	return v->lapic.timer_tsc <= now_tsc || vlapic_pending(&v->lapic) >= 0;

@@ -52,6 +52,7 @@ enum x86_attention {
 	X86_ATTENTION_TIME = 2u,  /* stop_tsc or the timer must be set */
 	X86_ATTENTION_EVENT = 4u, /* event_info waits to be injected */
 	X86_ATTENTION_LAPIC = 8u, /* something may have become deliverable */
+	X86_ATTENTION_POSTED = 16u, /* `posted` is not empty */
 };
 
 /* Event information: bits 0..7 vector, 8..10 type, 11 error code, 31 valid. VMX's interruption
@@ -66,7 +67,7 @@ enum x86_attention {
 struct x86_vcpu {
 	struct virt_vcpu virt; /* first: gpr[] is at offset 0 (entry.S) */
 	uint64_t entry[3];     /* the back end's entry.S */
-	uint32_t attention;    /* X86_ATTENTION_* */
+	uint32_t attention;    /* X86_ATTENTION_*; atomic: x86_attend(), taken by x86_prepare() */
 	bool deaf;             /* it halted with interrupts off: nothing wakes it */
 	bool halting;          /* the last exit was HLT */
 	uint32_t stop_low;     /* low half of stop_tsc, which is never 2^31 ticks away or more */
@@ -89,7 +90,8 @@ struct x86_vcpu {
 			uint64_t dr6; /* #DB: bits to set */
 		} exception;
 	} info;
-	struct vlapic lapic;
+	struct vlapic lapic;   /* its owner's; others post: */
+	uint64_t posted[4];    /* vectors that wait for the owner to take them; atomic */
 	struct guest_cpuid cpuid;
 	/* Not in the processor unless this vCPU is the CPU's `live` one. */
 	uint64_t xcr0, dr[4], tsc_aux;
@@ -169,6 +171,12 @@ status_t svm_probe(const struct virt_ops **out, const char **why) MUST_CHECK;
 static inline struct x86_vcpu *x86_vcpu(struct virt_vcpu *v)
 {
 	return container_of(v, struct x86_vcpu, virt);
+}
+
+/* From any CPU: a locked operation, hence a full fence (docs/scheduling.md, "A waker"). */
+static inline void x86_attend(struct x86_vcpu *v, uint32_t bits)
+{
+	__atomic_fetch_or(&v->attention, bits, __ATOMIC_SEQ_CST);
 }
 
 static inline struct virt_cpu *virt_this_cpu(void)

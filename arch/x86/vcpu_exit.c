@@ -98,9 +98,9 @@ static bool write_lapic(struct x86_vcpu *v, uint32_t reg, uint64_t value)
 	if (!vlapic_write(&v->lapic, reg, value, rdtsc()))
 		return false;
 	if (reg != VLAPIC_EOI)
-		v->attention |= X86_ATTENTION_LAPIC | X86_ATTENTION_TIME;
+		x86_attend(v, X86_ATTENTION_LAPIC | X86_ATTENTION_TIME);
 	else if (vlapic_pending(&v->lapic) >= 0)
-		v->attention |= X86_ATTENTION_LAPIC;
+		x86_attend(v, X86_ATTENTION_LAPIC);
 	return true;
 }
 
@@ -116,7 +116,7 @@ static bool write_msr(struct x86_vcpu *v, uint32_t msr, uint64_t value)
 	case GUEST_MSR_LAPIC:
 		return write_lapic(v, msr - MSR_X2APIC_FIRST, value);
 	case GUEST_MSR_DEADLINE:
-		v->attention |= X86_ATTENTION_TIME;
+		x86_attend(v, X86_ATTENTION_TIME);
 		vlapic_write_deadline(&v->lapic, value);
 		return true;
 	case GUEST_MSR_BACKEND:
@@ -181,7 +181,7 @@ static enum virt_exit_kind on_halt(struct x86_vcpu *v)
 	x86_ops->skip(v);
 	v->halting = true;
 	v->deaf = !(x86_ops->get(v, X86_RFLAGS) & RFLAGS_IF);
-	v->attention |= X86_ATTENTION_LAPIC;
+	x86_attend(v, X86_ATTENTION_LAPIC);
 	vlapic_tick(&v->lapic, rdtsc());
 	if (!v->deaf && vlapic_pending(&v->lapic) >= 0)
 		return X86_RESUME;
@@ -241,7 +241,7 @@ static enum virt_exit_kind on_cr(struct x86_vcpu *v)
 	if (v->info.cr.write) {
 		if (!write_cr(v, cr, v->info.cr.value))
 			return general_protection(v);
-		v->attention |= X86_ATTENTION_LAPIC;
+		x86_attend(v, X86_ATTENTION_LAPIC);
 	} else {
 		uint64_t value = read_cr(v, cr);
 		if (v->info.cr.gpr == VIRT_RSP)
@@ -270,21 +270,21 @@ static enum virt_exit_kind on_xsetbv(struct x86_vcpu *v)
 static enum virt_exit_kind on_timer(struct x86_vcpu *v)
 {
 	v->virt.count[VIRT_COUNT_TIMER]++;
-	v->attention |= X86_ATTENTION_TIME;
+	x86_attend(v, X86_ATTENTION_TIME);
 	return X86_RESUME;
 }
 
 static enum virt_exit_kind on_interrupt(struct x86_vcpu *v)
 {
 	v->virt.count[VIRT_COUNT_HOST_INTERRUPT]++;
-	v->attention |= X86_ATTENTION_TIME;
+	x86_attend(v, X86_ATTENTION_TIME);
 	return VIRT_EXIT_HOST_EVENT;
 }
 
 static enum virt_exit_kind on_window(struct x86_vcpu *v)
 {
 	v->virt.count[VIRT_COUNT_WINDOW]++;
-	v->attention |= X86_ATTENTION_LAPIC;
+	x86_attend(v, X86_ATTENTION_LAPIC);
 	return X86_RESUME;
 }
 

@@ -124,6 +124,16 @@ void vlapic_raise(struct vlapic *a, uint32_t vector)
 	bit_set(a->irr, vector & 0xffu);
 }
 
+void vlapic_raise_all(struct vlapic *a, const uint64_t vectors[4])
+{
+	const uint64_t illegal = 0xffff;
+	if (vectors[0] & illegal)
+		error(a, ESR_RECEIVED_ILLEGAL);
+	a->irr[0] |= vectors[0] & ~illegal;
+	for (uint32_t i = 1; i < 4; i++)
+		a->irr[i] |= vectors[i];
+}
+
 static uint32_t ppr(const struct vlapic *a)
 {
 	int in_service = highest(a->isr);

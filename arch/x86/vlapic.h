@@ -49,6 +49,8 @@ void vlapic_write_deadline(struct vlapic *a, uint64_t tsc);
 
 /* Makes an edge interrupt pending. Vectors below 16 are illegal: noted in ESR, dropped. */
 void vlapic_raise(struct vlapic *a, uint32_t vector);
+/* The same for every vector whose bit is set. */
+void vlapic_raise_all(struct vlapic *a, const uint64_t vectors[4]);
 /* The vector to deliver next: above the processor's priority, APIC enabled; or VLAPIC_NONE. */
 int vlapic_pending(const struct vlapic *a);
 /* It was delivered: IRR -> ISR. */

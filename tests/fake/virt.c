@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+void (*virt_wake_hook)(struct virt_vcpu *v);
 struct virt_caps virt_caps = { .name = "fake", .features = "none" };
 enum virt_exit_kind (*fake_virt_code)(struct fake_vcpu *v, uint64_t deadline_tsc);
 uint32_t fake_virt_live;

@@ -91,7 +91,7 @@ static void be_load(struct x86_vcpu *v)
 	struct virt_cpu *cpu = virt_this_cpu();
 	loads += cpu->loaded != v;
 	if (cpu->loaded != NULL && cpu->loaded != v)
-		cpu->loaded->attention |= X86_ATTENTION_LOAD;
+		x86_attend(cpu->loaded, X86_ATTENTION_LOAD);
 	cpu->loaded = v;
 }
 
@@ -377,7 +377,7 @@ static void an_interrupt_waits_for_its_window(void **state)
 static void cut_short(struct x86_vcpu *v)
 {
 	v->event_info = X86_EVENT_VALID | X86_EVENT_EXTERNAL | 0x41;
-	v->attention |= X86_ATTENTION_EVENT;
+	x86_attend(v, X86_ATTENTION_EVENT);
 }
 
 static void what_was_cut_short_is_delivered_again(void **state)

@@ -118,7 +118,7 @@ void svm_load(struct x86_vcpu *x)
 	if (cpu->loaded == x)
 		return;
 	if (cpu->loaded != NULL)
-		cpu->loaded->attention |= X86_ATTENTION_LOAD;
+		x86_attend(cpu->loaded, X86_ATTENTION_LOAD);
 	cpu->loaded = x;
 	if (v->host != own) {
 		x->entry[2] = own->host_vmcb_hpa;
@@ -279,7 +279,7 @@ void svm_keep_event(struct svm_vcpu *v, uint32_t info)
 	v->x.event_info = info;
 	v->x.event_error = info & X86_EVENT_ERROR ? v->vmcb->exit_int_error : 0;
 	v->x.event_length = 0;
-	v->x.attention |= X86_ATTENTION_EVENT;
+	x86_attend(&v->x, X86_ATTENTION_EVENT);
 }
 
 void svm_skip(struct x86_vcpu *x)

@@ -80,7 +80,7 @@ void vmx_keep_event(struct x86_vcpu *v, uint32_t info)
 	v->event_info = info;
 	v->event_error = info & INFO_ERROR_CODE ? vmread32(VMCS_VECTORING_ERROR) : 0;
 	v->event_length = vmread32(VMCS_EXIT_LENGTH);
-	v->attention |= X86_ATTENTION_EVENT;
+	x86_attend(v, X86_ATTENTION_EVENT);
 }
 
 static enum x86_exit_kind host_interrupt(void)

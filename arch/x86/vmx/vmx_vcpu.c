@@ -219,7 +219,7 @@ void vmx_load(struct x86_vcpu *x)
 	if (cpu->loaded == x)
 		return;
 	if (cpu->loaded != NULL)
-		cpu->loaded->attention |= X86_ATTENTION_LOAD;
+		x86_attend(cpu->loaded, X86_ATTENTION_LOAD);
 	HV_BUG_ON(!vmptrld(va_to_hpa(v->vmcs).v));
 	cpu->loaded = x;
 	if (v->host != this_cpu())
