@@ -49,8 +49,10 @@ struct handoff_module {
 
 struct handoff_cpu {
 	uint32_t apic_id;
-	uint32_t flags; /* bit 0: enabled, bit 1: the boot processor */
+	uint32_t flags; /* HANDOFF_CPU_* */
 };
+#define HANDOFF_CPU_ENABLED 1u
+#define HANDOFF_CPU_BOOT    2u
 
 struct handoff_framebuffer {
 	uint64_t base; /* 0: none */

@@ -179,11 +179,13 @@ _Noreturn void hv_main(const struct handoff *h, const struct handoff_mem *map)
 	memory_init(map, h->mem_count);
 	config_init(h);
 	virtualisation_init();
+	platform_cpus_start(sched_cpu_main);
 	pool_init();
 	block_init(&hv_config);
 	sched_init();
 	start_guests();
 	sched_set_poll(console_poll);
 	console_init();
+	platform_cpus_release();
 	sched_loop();
 }

@@ -1,14 +1,14 @@
 /*
  * What vmm needs of the machine besides virtualisation. Implemented in arch/x86 (and faked in
- * tests). All calls from the boot CPU, host interrupts off.
+ * tests). All calls from the boot CPU but where it says "any CPU"; host interrupts off.
  */
 #pragma once
 
 #include "vmm/base/status.h"
 
-uint64_t platform_tsc(void);
+uint64_t platform_tsc(void); /* any CPU; all agree */
 extern uint64_t platform_tsc_khz; /* set once at boot */
-uint64_t platform_ns(void);       /* since boot, monotonic */
+uint64_t platform_ns(void);       /* since boot, monotonic; any CPU */
 static inline uint64_t platform_ms_to_tsc(uint64_t ms)
 {
 	return ms * platform_tsc_khz;
@@ -23,6 +23,19 @@ bool platform_try_putc(char c);
 /* Halts the CPU with interrupts on until an interrupt or about `until_tsc`, at most about 1 ms
  * (the serial port is polled). Returns with interrupts off. */
 void platform_idle(uint64_t until_tsc);
+
+/*
+ * Starts the other CPUs: each gets its tables and stacks, turns virtualisation on (virt_cpu_init()), and
+ * waits. One that does not start, or cannot run guests, is reported and left out. Once at boot, after
+ * virt_init(); memory comes from the heap. platform_cpus_release() lets them go on to `main`, which
+ * does not return.
+ */
+void platform_cpus_start(void (*main)(void));
+void platform_cpus_release(void);
+uint32_t platform_cpu_count(void); /* that run: indices 0 .. count - 1. Constant after the start */
+uint32_t platform_cpu_apic_id(uint32_t index);
+/* Interrupts a CPU: it leaves the guest, or wakes. All that was stored before is seen. Any CPU. */
+void platform_kick(uint32_t index);
 
 /* Disks behind the host's ATA. Index 0 = primary master, 1 = primary slave, 2, 3 = secondary. */
 struct platform_disk {

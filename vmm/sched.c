@@ -250,3 +250,9 @@ _Noreturn void sched_loop(void)
 			idle();
 	}
 }
+
+void sched_cpu_main(void)
+{
+	for (;;)
+		platform_idle(UINT64_MAX);
+}

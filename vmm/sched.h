@@ -16,6 +16,7 @@ void sched_wake(struct vcpu *v);   /* HALTED -> RUNNABLE; nothing otherwise */
 void sched_wait_memory(struct vcpu *v); /* from its exit path, by vmm/memwait.c */
 bool sched_pass(void); /* one turn of the loop; false: nothing was to be done. For tests too */
 _Noreturn void sched_loop(void);
+void sched_cpu_main(void);
 
 /* Work the loop calls between vCPUs: poll returns true while it has more to do. Set once at boot. */
 void sched_set_poll(bool (*poll)(void));

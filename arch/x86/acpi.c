@@ -19,6 +19,12 @@
 #define FADT_FLAG_RESET   (1u << 10)
 #define GAS_SPACE_IO      1u
 #define TABLE_BYTES_MAX   (1u << 20)
+#define MADT_FIRST        44u /* its entries: type, length, ... */
+#define MADT_LAPIC        0u  /* id at 3, flags at 4 */
+#define MADT_LAPIC_BYTES  8u
+#define MADT_X2APIC       9u  /* id at 4, flags at 8 */
+#define MADT_X2APIC_BYTES 16u
+#define MADT_ENABLED      1u
 
 static uint64_t load(const uint8_t *p, uint32_t bytes)
 {
@@ -43,7 +49,8 @@ static const uint8_t *table(uint64_t address, const char *signature, acpi_map_fn
 	return map(ctx, address, *bytes);
 }
 
-static const uint8_t *find_fadt(uint64_t rsdp, acpi_map_fn map, const void *ctx, uint64_t *bytes)
+static const uint8_t *find(const char *signature, uint64_t rsdp, acpi_map_fn map, const void *ctx,
+	uint64_t *bytes)
 {
 	const uint8_t *r = rsdp ? map(ctx, rsdp, RSDP_BYTES) : NULL;
 
@@ -57,7 +64,7 @@ static const uint8_t *find_fadt(uint64_t rsdp, acpi_map_fn map, const void *ctx,
 	if (!root)
 		return NULL;
 	for (uint64_t at = HEADER_BYTES; at + entry_bytes <= root_bytes; at += entry_bytes) {
-		const uint8_t *t = table(load(root + at, entry_bytes), "FACP", map, ctx, bytes);
+		const uint8_t *t = table(load(root + at, entry_bytes), signature, map, ctx, bytes);
 
 		if (t)
 			return t;
@@ -122,7 +129,7 @@ static void read_reset(const uint8_t *fadt, uint64_t bytes, struct acpi_power *o
 status_t acpi_power_find(uint64_t rsdp, acpi_map_fn map, const void *ctx, struct acpi_power *out)
 {
 	uint64_t bytes = 0, dsdt_bytes = 0;
-	const uint8_t *fadt = find_fadt(rsdp, map, ctx, &bytes);
+	const uint8_t *fadt = find("FACP", rsdp, map, ctx, &bytes);
 
 	*out = (struct acpi_power){ 0 };
 	if (!fadt || bytes < FADT_PM1B_CONTROL + 4)
@@ -142,4 +149,47 @@ status_t acpi_power_find(uint64_t rsdp, acpi_map_fn map, const void *ctx, struct
 		return ERR_NOENT;
 	out->can_power_off = true;
 	return OK;
+}
+
+/* One entry of the MADT: true, and the id, if it is a processor that can be used. */
+static bool madt_cpu(const uint8_t *e, uint64_t bytes, uint32_t *id)
+{
+	uint64_t flags = 0;
+
+	if (e[0] == MADT_LAPIC && bytes >= MADT_LAPIC_BYTES) {
+		*id = e[3];
+		flags = load(e + 4, 4);
+	} else if (e[0] == MADT_X2APIC && bytes >= MADT_X2APIC_BYTES) {
+		*id = (uint32_t)load(e + 4, 4);
+		flags = load(e + 8, 4);
+	}
+	return flags & MADT_ENABLED;
+}
+
+/* Firmware may name a processor in both forms. */
+static bool known(const uint32_t *ids, uint32_t count, uint32_t id)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (ids[i] == id)
+			return true;
+	return false;
+}
+
+status_t acpi_cpus_find(uint64_t rsdp, acpi_map_fn map, const void *ctx, uint32_t *ids, uint32_t max,
+	uint32_t *count)
+{
+	uint64_t bytes = 0;
+	const uint8_t *madt = find("APIC", rsdp, map, ctx, &bytes);
+
+	*count = 0;
+	for (uint64_t at = MADT_FIRST; madt && at + 2 <= bytes && *count < max; at += madt[at + 1]) {
+		uint64_t length = madt[at + 1];
+		uint32_t id;
+
+		if (length < 2 || length > bytes - at)
+			break;
+		if (madt_cpu(madt + at, length, &id) && !known(ids, *count, id))
+			ids[(*count)++] = id;
+	}
+	return *count ? OK : ERR_NOENT;
 }

@@ -2,6 +2,9 @@
 #include "arch/x86/cpu.h"
 #include "arch/x86/dump.h"
 #include "arch/x86/image.h"
+#include "arch/x86/lapic.h"
+#include "arch/x86/percpu.h"
+#include "arch/x86/smp.h"
 #include "arch/x86/trap_text.h"
 #include "vmm/base/fmt.h"
 #include "vmm/platform.h"
@@ -33,10 +36,10 @@ static bool in_text(uint64_t a)
 	return a > (uintptr_t)image_text_start && a < (uintptr_t)image_text_end;
 }
 
-/* The stack that `sp` lies in ends where its page-aligned array in boot_stacks does. */
+/* The stack that `sp` lies in ends where its page-aligned array does. */
 static uint64_t stack_end(uint64_t sp)
 {
-	const struct boot_stacks *s = &boot_stacks;
+	const struct boot_stacks *s = this_cpu()->stacks;
 	const struct {
 		const char *base;
 		uint64_t bytes;
@@ -74,11 +77,17 @@ void dump_backtrace(uint64_t sp)
 bool dump_begin(void)
 {
 	cli();
-	if (__atomic_fetch_add(&dump_depth, 1, __ATOMIC_RELAXED))
+	if (__atomic_fetch_add(&dump_depth, 1, __ATOMIC_SEQ_CST))
 		return false;
+	smp_stop_others();
 	platform_putc('\r');
 	platform_putc('\n');
 	return true;
+}
+
+bool dump_has_begun(void)
+{
+	return __atomic_load_n(&dump_depth, __ATOMIC_SEQ_CST) != 0;
 }
 
 void dump_stop(void)

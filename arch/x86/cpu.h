@@ -77,6 +77,7 @@
 /* Vectors of external interrupts that the hypervisor itself uses. */
 #define VECTOR_FIRST_EXTERNAL 0x20u
 #define VECTOR_TIMER          0xe0u
+#define VECTOR_KICK           0xe1u /* from another CPU: look up */
 #define VECTOR_SPURIOUS       0xffu
 
 struct cpuid_regs {

@@ -28,7 +28,7 @@ extern const char trap_stubs[]; /* trap_entry.S: one stub of STUB_BYTES a vector
 static struct idt_gate idt[IDT_VECTORS] __attribute__((aligned(16)));
 /* Owner: the boot CPU. */
 struct pcpu boot_pcpu __attribute__((aligned(64)));
-/* What FS base points to: libfdt's objects read the stack protector's canary at fs:0x28. */
+/* What FS base points to, on every CPU: libfdt's objects read the stack protector's canary at fs:0x28. */
 static uint64_t canary_page[8] __attribute__((aligned(64)));
 #define CANARY_INDEX (0x28 / 8)
 
@@ -86,20 +86,25 @@ static void load_tables(struct pcpu *p)
 			 : "rax", "memory");
 }
 
-void desc_init(uint32_t index)
+void desc_init(void)
 {
-	struct pcpu *p = &boot_pcpu;
-
-	p->self = p;
-	p->index = index;
-	p->fs_base = (uint64_t)(uintptr_t)canary_page;
+	boot_pcpu.stacks = &boot_stacks;
 	/* A zero low byte: string functions cannot run over it by copying it. */
 	canary_page[CANARY_INDEX] = (rdtsc() * 0x9e3779b97f4a7c15ull) & ~0xffull;
-	p->tss.ist[0] = (uintptr_t)boot_stacks.nmi + STACK_IST_BYTES;
-	p->tss.ist[1] = (uintptr_t)boot_stacks.double_fault + STACK_IST_BYTES;
-	p->tss.ist[2] = (uintptr_t)boot_stacks.machine_check + STACK_IST_BYTES;
-	gdt_fill(p);
 	idt_fill();
+	desc_load(&boot_pcpu);
+}
+
+void desc_load(struct pcpu *p)
+{
+	const struct boot_stacks *s = p->stacks;
+
+	p->self = p;
+	p->fs_base = (uint64_t)(uintptr_t)canary_page;
+	p->tss.ist[0] = (uintptr_t)s->nmi + STACK_IST_BYTES;
+	p->tss.ist[1] = (uintptr_t)s->double_fault + STACK_IST_BYTES;
+	p->tss.ist[2] = (uintptr_t)s->machine_check + STACK_IST_BYTES;
+	gdt_fill(p);
 	load_tables(p);
 	wrmsr(MSR_FS_BASE, p->fs_base);
 	wrmsr(MSR_GS_BASE, (uint64_t)(uintptr_t)p);

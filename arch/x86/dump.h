@@ -10,3 +10,4 @@ void dump_backtrace(uint64_t sp);
 _Noreturn void dump_stop(void);
 /* True the first time: the caller may print. False: printing has itself failed. */
 bool dump_begin(void);
+bool dump_has_begun(void); /* by any CPU */

@@ -11,7 +11,7 @@ extern const char image_data_start[], image_end[];
 #define STACK_IST_BYTES  (8 * 1024)
 
 /*
- * The boot CPU's stacks. Each has a page below it that paging.c leaves unmapped, so an overflow is
+ * A CPU's stacks. Each has a page below it that paging.c leaves unmapped, so an overflow is
  * a page fault (the double-fault handler, on its own stack, then reports it) and not corruption.
  */
 struct boot_stacks {
@@ -28,4 +28,5 @@ struct boot_stacks {
 _Static_assert(offsetof(struct boot_stacks, main) + STACK_BOOT_BYTES == BOOT_STACKS_MAIN_TOP,
 	"entry.S finds the top of the main stack by this number");
 
-extern struct boot_stacks boot_stacks;
+extern struct boot_stacks boot_stacks; /* the boot CPU's; paging_map_stacks() makes the others' */
+#define BOOT_STACKS_GUARDS 4u

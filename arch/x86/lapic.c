@@ -15,6 +15,8 @@
 #define LAPIC_SVR       0x0f0u
 #define LAPIC_ISR       0x100u
 #define LAPIC_ESR       0x280u
+#define LAPIC_ICR       0x300u
+#define LAPIC_ICR_HIGH  0x310u
 #define LAPIC_LVT_TIMER 0x320u
 #define LAPIC_LVT_LINT0 0x350u
 #define LAPIC_LVT_ERROR 0x370u
@@ -29,6 +31,9 @@
 #define CPUID_1_ECX_TSCDL  (1u << 24)
 #define ISR_WORDS          8u
 #define CALIBRATE_MS       2u
+#define ICR_PENDING        (1u << 12)
+#define ICR_OTHERS         (3u << 18)
+#define ICR_WAIT_TURNS     100000u /* for a dead bus; a message takes about a microsecond */
 
 #define PIC1_COMMAND 0x20u
 #define PIC1_DATA    0x21u
@@ -67,6 +72,11 @@ uint32_t lapic_id(void)
 	uint32_t id = lapic_read(LAPIC_ID);
 
 	return mmio ? id >> 24 : id;
+}
+
+uint32_t lapic_id_max(void)
+{
+	return mmio ? 254 : UINT32_MAX - 1;
 }
 
 void lapic_eoi(void)
@@ -113,29 +123,84 @@ static void calibrate(void)
 	timer_scale = (counted << 32) / ticks;
 }
 
-void lapic_init(volatile void *registers)
+/* On, and in the mode that the boot CPU's is in: x2APIC is only reached through xAPIC. */
+static void enable(void)
 {
-	uint64_t base = rdmsr(MSR_APIC_BASE);
+	uint64_t base = rdmsr(MSR_APIC_BASE) | APIC_BASE_ENABLE;
 
-	mmio = registers;
-	if (!(base & APIC_BASE_ENABLE))
-		wrmsr(MSR_APIC_BASE, base | APIC_BASE_ENABLE);
-	pic_disable();
+	wrmsr(MSR_APIC_BASE, base);
+	if (!mmio && !(base & APIC_BASE_X2APIC))
+		wrmsr(MSR_APIC_BASE, base | APIC_BASE_X2APIC);
+}
+
+static void set_up(void)
+{
+	enable();
 	lapic_write(LAPIC_LVT_TIMER, LVT_MASKED | VECTOR_TIMER);
 	lapic_write(LAPIC_LVT_LINT0, LVT_MASKED | VECTOR_SPURIOUS);
 	lapic_write(LAPIC_LVT_ERROR, LVT_MASKED | VECTOR_SPURIOUS);
 	lapic_write(LAPIC_SVR, SVR_ENABLE | VECTOR_SPURIOUS);
 	lapic_write(LAPIC_TPR, 0);
 	end_in_service();
-	tsc_deadline = cpuid(1, 0).ecx & CPUID_1_ECX_TSCDL;
+}
+
+static void timer_mode(void)
+{
 	if (tsc_deadline) {
 		lapic_write(LAPIC_LVT_TIMER, LVT_TSC_DEADLINE | VECTOR_TIMER);
 		/* xAPIC: the mode must arrive before the MSR is written (SDM, TSC-Deadline). */
 		__asm__ volatile("mfence" : : : "memory");
 	} else {
-		calibrate();
+		lapic_write(LAPIC_DIVIDE, DIVIDE_BY_16);
 		lapic_write(LAPIC_LVT_TIMER, VECTOR_TIMER);
 	}
+}
+
+void lapic_init(volatile void *registers)
+{
+	mmio = registers;
+	pic_disable();
+	set_up();
+	tsc_deadline = cpuid(1, 0).ecx & CPUID_1_ECX_TSCDL;
+	if (!tsc_deadline)
+		calibrate();
+	timer_mode();
+}
+
+void lapic_cpu_init(void)
+{
+	set_up();
+	timer_mode();
+}
+
+/* xAPIC: the last message must be on its way before the next is written. */
+static void wait_until_sent(void)
+{
+	for (uint32_t i = 0; i < ICR_WAIT_TURNS && lapic_read(LAPIC_ICR) & ICR_PENDING; i++)
+		cpu_pause();
+}
+
+static void send(uint32_t apic_id, uint32_t command)
+{
+	if (!mmio) {
+		/* The write is not serialising (SDM, MSR Access in x2APIC Mode). */
+		__asm__ volatile("mfence; lfence" : : : "memory");
+		wrmsr(MSR_X2APIC_FIRST + LAPIC_ICR / 16, (uint64_t)apic_id << 32 | command);
+		return;
+	}
+	wait_until_sent();
+	lapic_write(LAPIC_ICR_HIGH, apic_id << 24);
+	lapic_write(LAPIC_ICR, command);
+}
+
+void lapic_ipi(uint32_t apic_id, uint32_t command)
+{
+	send(apic_id, command);
+}
+
+void lapic_ipi_others(uint32_t command)
+{
+	send(0, command | ICR_OTHERS);
 }
 
 void lapic_timer_arm(uint64_t now_tsc, uint64_t ticks)

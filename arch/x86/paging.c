@@ -2,6 +2,8 @@
 #include "arch/x86/cpu.h"
 #include "arch/x86/image.h"
 #include "arch/x86/hostpt.h"
+#include "mm/frame.h"
+#include "vmm/base/cpu.h"
 
 #define CPUID_EXT_FEATURES  0x80000001u
 #define CPUID_EXT_EDX_NX    (1u << 20)
@@ -13,20 +15,22 @@
 #define PF_WRITE            2u
 /* Devices are mapped from here up: 1 GiB above the image. */
 #define DEVICE_BASE         (HANDOFF_HV_BASE + (1ull << 30))
-#define DEVICE_TABLES       4u
+/* Stacks of other CPUs, above that. */
+#define STACK_BASE          (DEVICE_BASE + (512ull << 20))
+#define STACK_TABLES        (CPU_MAX * sizeof(struct boot_stacks) / (2u << 20) + 2)
+#define LATER_TABLES        (4u + STACK_TABLES)
 #define TAKE_LOW            (1ull << 20) /* below 1 MiB stays for starting other CPUs */
 #define TAKE_HIGH           (4ull << 30) /* the loader's direct map reaches at least this far */
 
 /* Set once at boot. */
 static struct hostpt tables;
-static uint64_t device_next = DEVICE_BASE;
+static uint64_t device_next = DEVICE_BASE, stack_next = STACK_BASE;
 static struct handoff_segment image[HANDOFF_SEGMENT_MAX];
 static uint32_t image_count;
 
-static bool is_guard_page(uint64_t va)
+/* Of what lies `offset` bytes into stacks. */
+static bool is_guard_page(uint64_t offset)
 {
-	uint64_t offset = va - (uintptr_t)&boot_stacks;
-
 	return offset == offsetof(struct boot_stacks, guard_main) ||
 		offset == offsetof(struct boot_stacks, guard_nmi) ||
 		offset == offsetof(struct boot_stacks, guard_double_fault) ||
@@ -39,7 +43,7 @@ static status_t map_segment(const struct handoff_segment *s)
 	uint64_t flags = (s->flags & PF_EXEC ? 0 : PT_NX) | (s->flags & PF_WRITE ? PT_WRITE : 0);
 
 	for (uint64_t at = 0; at < s->bytes; at += PAGE_BYTES) {
-		if (is_guard_page(s->va + at))
+		if (is_guard_page(s->va + at - (uintptr_t)&boot_stacks))
 			continue;
 		hpa_t pa = HPA(s->pa + at);
 		status_t status = hostpt_map(&tables, s->va + at, pa, PAGE_BYTES, flags);
@@ -130,7 +134,7 @@ static status_t take_tables(const struct handoff *h, struct physmap *m)
 {
 	bool page_1g = cpuid(CPUID_EXT_FEATURES, 0).edx & CPUID_EXT_EDX_1G;
 	uint64_t runs = m->count + h->segment_count + 1;
-	uint64_t pages = hostpt_pages_needed(physmap_ram_top(m), runs, page_1g);
+	uint64_t pages = hostpt_pages_needed(physmap_ram_top(m), runs, page_1g) + LATER_TABLES;
 	status_t status;
 
 	for (uint32_t i = 0; i < h->segment_count; i++)
@@ -143,15 +147,22 @@ static status_t take_tables(const struct handoff *h, struct physmap *m)
 	return hostpt_init(&tables);
 }
 
-/* The estimate is for the raggedest map there could be; what is left stays but for some devices. */
+/* The estimate is for the raggedest map there could be; what is left stays but for some devices and
+ * the stacks of other CPUs. */
 static void give_back(struct physmap *m)
 {
-	uint64_t keep = tables.next.v + DEVICE_TABLES * PAGE_BYTES;
+	uint64_t keep = tables.next.v + LATER_TABLES * PAGE_BYTES;
 
 	if (keep >= tables.end.v)
 		return;
 	physmap_give(m, HPA(keep), tables.end.v - keep);
 	tables.end = HPA(keep);
+}
+
+void paging_cpu_init(void)
+{
+	cpu_registers_init();
+	write_cr3(tables.root.v);
 }
 
 status_t paging_init(const struct handoff *h, struct physmap *m, const char **why)
@@ -176,9 +187,25 @@ status_t paging_init(const struct handoff *h, struct physmap *m, const char **wh
 	if (status)
 		return status;
 	give_back(m);
-	cpu_registers_init();
-	write_cr3(tables.root.v);
+	paging_cpu_init();
 	return OK;
+}
+
+struct boot_stacks *paging_map_stacks(void)
+{
+	uint64_t va = stack_next;
+
+	for (uint64_t at = 0; at < sizeof(struct boot_stacks); at += PAGE_BYTES) {
+		mfn_t frame;
+
+		if (is_guard_page(at))
+			continue;
+		if (frame_alloc(NULL, FRAME_HV, ORDER_4K, GFN(0), MFN_NONE, FRAME_ALLOC_ZEROED, &frame) ||
+			hostpt_map(&tables, va + at, mfn_to_hpa(frame), PAGE_BYTES, PT_WRITE | PT_NX))
+			return NULL; /* what it got stays with it: the machine is at its end */
+	}
+	stack_next += sizeof(struct boot_stacks);
+	return (struct boot_stacks *)va;
 }
 
 volatile void *paging_map_device(hpa_t pa, uint64_t bytes)

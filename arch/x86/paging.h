@@ -12,5 +12,11 @@
 status_t paging_init(const struct handoff *h, struct physmap *m, const char **why) MUST_CHECK;
 /* Maps a device's registers uncached; page aligned. NULL: out of table pages. */
 volatile void *paging_map_device(hpa_t pa, uint64_t bytes);
+/* The registers of another CPU, and this address space. */
+void paging_cpu_init(void);
+/* Stacks for another CPU, in frames of the hypervisor's, with nothing mapped between them. NULL: no
+ * frame or no table page left. On the boot CPU. */
+struct boot_stacks;
+struct boot_stacks *paging_map_stacks(void);
 /* Host physical address of an object in the image. */
 hpa_t paging_image_hpa(const void *object);

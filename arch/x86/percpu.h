@@ -4,8 +4,8 @@
  */
 #pragma once
 
+#include "arch/x86/trampoline.h"
 #include "vmm/base/types.h"
-
 
 /* 64-bit task state segment (SDM vol. 3A, Task Management in 64-bit Mode). */
 struct __attribute__((packed)) x86_tss {
@@ -19,10 +19,19 @@ struct __attribute__((packed)) x86_tss {
 };
 _Static_assert(sizeof(struct x86_tss) == 104, "64-bit TSS is 104 bytes");
 
+struct boot_stacks;
+
+enum pcpu_state { PCPU_STARTING, PCPU_ONLINE, PCPU_FAILED };
+
 struct pcpu {
 	struct pcpu *self; /* first: this_cpu() reads gs:0 */
 	uint32_t index;
 	uint32_t apic_id;
+	struct boot_stacks *stacks;
+	uint64_t stack_top;                /* of stacks->main: trampoline.S */
+	uint32_t state;                    /* enum pcpu_state: atomic; read by the boot CPU */
+	const char *why;                   /* FAILED: what was missing */
+	uint64_t start_tsc;                /* when it came up */
 	volatile uint64_t nmi_count;       /* NMIs taken in root mode */
 	volatile uint64_t interrupt_count; /* external interrupts taken in root mode */
 	uint64_t fs_base;                  /* page with the stack protector's canary at 0x28 */
@@ -31,7 +40,9 @@ struct pcpu {
 	void *virt; /* owned by the virtualisation code (vmx/): its per-CPU state */
 };
 
-/* The boot CPU's; issue "several CPUs" allocates one for each. */
+_Static_assert(offsetof(struct pcpu, stack_top) == PCPU_STACK_TOP, "trampoline.S");
+
+/* The boot CPU's; smp.c allocates one for each other. */
 extern struct pcpu boot_pcpu;
 
 static inline struct pcpu *this_cpu(void)

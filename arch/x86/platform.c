@@ -64,7 +64,7 @@ static enum machine detect(void)
 	return MACHINE_HARDWARE;
 }
 
-static const void *acpi_map(const void *ctx, uint64_t address, uint64_t bytes)
+const void *platform_acpi_map(const void *ctx, uint64_t address, uint64_t bytes)
 {
 	const struct handoff_mem *run = physmap_find(ctx, HPA(address));
 
@@ -79,7 +79,7 @@ void platform_x86_init(const struct handoff *h, const struct physmap *m)
 	if (h->cpu_count)
 		cpu_count = h->cpu_count;
 	ram_bytes = physmap_ram_bytes(m);
-	if (acpi_power_find(h->acpi_rsdp, acpi_map, m, &power))
+	if (acpi_power_find(h->acpi_rsdp, platform_acpi_map, m, &power))
 		log_debug("no ACPI tables that say how to power off");
 }
 

@@ -48,12 +48,20 @@ static _Noreturn void trap_fatal(const struct trap_frame *f)
 	dump_stop();
 }
 
+/* Another CPU has failed and says why: nothing may go on beside it (bug.c). */
+static void nmi(void)
+{
+	this_cpu()->nmi_count++;
+	if (dump_has_begun())
+		cpu_halt_forever();
+}
+
 void trap_dispatch(struct trap_frame *f)
 {
 	if (f->vector >= VECTOR_FIRST_EXTERNAL)
 		traps_external((uint8_t)f->vector);
 	else if (f->vector == TRAP_NMI)
-		this_cpu()->nmi_count++;
+		nmi();
 	else if (f->vector == TRAP_MC)
 		machine_check_stop();
 	else

@@ -12,8 +12,12 @@ struct trap_frame {
 };
 _Static_assert(sizeof(struct trap_frame) == 176, "trap_entry.S lays this out");
 
-/* This CPU's GDT, TSS and IDT; GS and FS base. First thing on each CPU. */
-void desc_init(uint32_t index);
+struct pcpu;
+
+/* The boot CPU's GDT, TSS and IDT; GS and FS base. The first thing of all. */
+void desc_init(void);
+/* The same on another CPU, whose `p` has its index and stacks. */
+void desc_load(struct pcpu *p);
 
 /*
  * A host interrupt that a VM exit acknowledged ("acknowledge interrupt on exit"): counts it and

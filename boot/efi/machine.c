@@ -95,7 +95,8 @@ void machine_cpus(struct loader *l)
 		if (EFI_ERROR(mp->info(mp, i, &info)))
 			continue;
 		cpu[count++] = (struct handoff_cpu){ .apic_id = (uint32_t)info.id,
-			.flags = (info.flags & MP_ENABLED ? 1 : 0) | (info.flags & MP_IS_BSP ? 2 : 0) };
+			.flags = (info.flags & MP_ENABLED ? HANDOFF_CPU_ENABLED : 0) |
+				(info.flags & MP_IS_BSP ? HANDOFF_CPU_BOOT : 0) };
 	}
 	l->h->cpus = (uintptr_t)cpu;
 	l->h->cpu_count = count;

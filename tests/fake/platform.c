@@ -62,6 +62,38 @@ bool platform_try_putc(char c)
 	return true;
 }
 
+/* ---- CPUs: threads play them (tests/fake/cpu.h) ------------------------------------------------ */
+
+uint32_t fake_cpu_count = 1;
+uint32_t fake_kicks[FAKE_CPU_MAX];
+void (*fake_on_kick)(uint32_t cpu);
+
+void platform_cpus_start(void (*main)(void))
+{
+	(void)main;
+}
+
+void platform_cpus_release(void)
+{
+}
+
+uint32_t platform_cpu_count(void)
+{
+	return fake_cpu_count;
+}
+
+uint32_t platform_cpu_apic_id(uint32_t index)
+{
+	return index;
+}
+
+void platform_kick(uint32_t index)
+{
+	__atomic_fetch_add(&fake_kicks[index % FAKE_CPU_MAX], 1, __ATOMIC_SEQ_CST);
+	if (fake_on_kick)
+		fake_on_kick(index);
+}
+
 /* ---- idle and the end ------------------------------------------------------------------------ */
 
 uint32_t fake_idle_count;

@@ -15,6 +15,11 @@ extern uint32_t fake_serial_room; /* platform_try_putc() refuses after so many; 
 
 extern uint32_t fake_idle_count;
 
+#define FAKE_CPU_MAX 8u
+extern uint32_t fake_cpu_count;             /* of platform_cpu_count(); 1 */
+extern uint32_t fake_kicks[FAKE_CPU_MAX];   /* platform_kick() a CPU; atomic */
+extern void (*fake_on_kick)(uint32_t cpu);  /* NULL: nothing */
+
 /* A disk of `sectors` zeroed sectors; the one before it at that index is dropped. 0: none. */
 void fake_disk(uint32_t index, uint64_t sectors);
 uint8_t *fake_disk_data(uint32_t index);

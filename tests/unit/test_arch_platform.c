@@ -206,6 +206,44 @@ static void acpi_bad(void **state)
 	assert_int_equal(acpi_power_find(ACPI_AT, map_table, NULL, &p), ERR_NOENT);
 }
 
+/* Local APICs, one of them off, one twice, one by its x2APIC entry; other entries between. */
+static void acpi_cpus(void **state)
+{
+	(void)state;
+	static const uint8_t entries[] = {
+		0, 8, 0, 7, 1, 0, 0, 0,
+		1, 12, 0, 0, 0, 0, 0xc0, 0xfe, 0, 0, 0, 0,
+		0, 8, 1, 3, 0, 0, 0, 0, /* off */
+		0, 8, 2, 4, 1, 0, 0, 0,
+		9, 16, 0, 0, 4, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, /* 4 again */
+		9, 16, 0, 0, 0, 1, 0, 0, 1, 0, 0, 0, 9, 0, 0, 0, /* 256 */
+	};
+	uint32_t ids[4] = { 0 }, n;
+
+	build_tables();
+	assert_int_equal(acpi_cpus_find(ACPI_AT, map_table, NULL, ids, 4, &n), ERR_NOENT);
+	assert_int_equal(n, 0);
+	put_table(0x400, "APIC", 44 + sizeof(entries));
+	memcpy(tables + 0x400 + 44, entries, sizeof(entries));
+	assert_int_equal(acpi_cpus_find(ACPI_AT, map_table, NULL, ids, 4, &n), OK);
+	assert_int_equal(n, 3);
+	assert_int_equal(ids[0], 7);
+	assert_int_equal(ids[1], 4);
+	assert_int_equal(ids[2], 256);
+	assert_int_equal(acpi_cpus_find(ACPI_AT, map_table, NULL, ids, 1, &n), OK);
+	assert_int_equal(n, 1); /* as many as there is room for */
+	tables[0x400 + 44 + 1] = 1; /* an entry shorter than its head: what follows is not read */
+	assert_int_equal(acpi_cpus_find(ACPI_AT, map_table, NULL, ids, 4, &n), ERR_NOENT);
+	tables[0x400 + 44 + 1] = 255; /* or longer than the table */
+	assert_int_equal(acpi_cpus_find(ACPI_AT, map_table, NULL, ids, 4, &n), ERR_NOENT);
+	for (uint32_t bytes = 36; bytes <= 44 + sizeof(entries); bytes++) {
+		put32(0x404, bytes); /* cut anywhere */
+		status_t got = acpi_cpus_find(ACPI_AT, map_table, NULL, ids, 4, &n);
+
+		assert_true(n <= 3 && (got == OK) == (n != 0));
+	}
+}
+
 /* Tables of noise: nothing is read that map_table() did not hand out (the sanitizer watches). */
 static void acpi_noise(void **state)
 {
@@ -243,7 +281,7 @@ int main(void)
 		cmocka_unit_test(identify), cmocka_unit_test(ata_errors),
 		cmocka_unit_test(trap_words), cmocka_unit_test(calls),
 		cmocka_unit_test(acpi_good), cmocka_unit_test(acpi_bad),
-		cmocka_unit_test(acpi_noise),
+		cmocka_unit_test(acpi_cpus), cmocka_unit_test(acpi_noise),
 	};
 
 	return cmocka_run_group_tests(tests_, NULL, NULL);
