@@ -10,7 +10,7 @@
  */
 #pragma once
 
-#include "vmm/base/types.h"
+#include "vmm/base/cpu.h"
 
 #define SLAT_LEVELS      4u
 #define SLAT_ADDR_MASK   0x000ffffffffff000ull
@@ -37,13 +37,16 @@ extern const struct slat_format *slat_format;
 struct slat_space {
 	mfn_t root;          /* set by mm before the first use */
 	uint64_t arch_tag;   /* arch's own: EPTP, ASID */
-	uint64_t generation; /* bumped by each flush: a CPU that ran an older one must flush first */
-	uint64_t flush_count; /* for stats */
+	uint64_t generation; /* bumped by each flush: a CPU that ran an older one must flush first; atomic */
+	uint64_t seen[CPU_MAX]; /* what each CPU has flushed for; its own to write */
+	uint64_t flush_count; /* for stats; the p2m's lock */
+	uint64_t kick_count;  /* CPUs that had to leave the guest for it */
 };
 
 /*
  * No CPU uses any translation of `s` that was cached before the call. Call after entries became
  * less permissive and before their frames are read or reused; not needed after not-present ->
- * present. Takes no lock; may be called with any lock held.
+ * present. Takes no lock; may be called with any lock held, as CPUs leave the guest without one
+ * (docs/shootdown.md). Takes as long as it takes them: microseconds.
  */
 void slat_flush(struct slat_space *s);

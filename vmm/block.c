@@ -14,8 +14,7 @@ struct block_slot {
 
 #define BLOCK_PIECE_SECTORS 128u
 
-/* Written at boot and by guest_create() only, both on the boot CPU between vCPUs; `bounce` by the CPU
- * that serves a request, one at a time. */
+/* Written at boot and by guest_create() only, both on CPU 0; `bounce` by who has claimed the disk. */
 static struct {
 	uint32_t disk;         /* platform disk index */
 	status_t status;       /* OK: usable */
@@ -23,8 +22,19 @@ static struct {
 	uint64_t next;         /* first sector not given away */
 	uint32_t slot_count;
 	struct block_slot slot[CONFIG_GUEST_MAX * 2];
+	bool claimed; /* atomic */
 	uint8_t bounce[BLOCK_PIECE_SECTORS * AERO_SECTOR_BYTES];
 } block;
+
+bool block_claim(void)
+{
+	return !__atomic_exchange_n(&block.claimed, true, __ATOMIC_ACQUIRE);
+}
+
+void block_release(void)
+{
+	__atomic_store_n(&block.claimed, false, __ATOMIC_RELEASE);
+}
 
 static status_t check_disk(uint32_t index)
 {

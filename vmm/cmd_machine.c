@@ -103,7 +103,7 @@ void cmd_dmesg(const struct command_args *a)
 void cmd_uptime(const struct command_args *a)
 {
 	uint64_t ms = platform_ns() / 1000000;
-	uint64_t idle = sched_idle_tsc() / MAX(platform_tsc_khz, 1ull);
+	uint64_t idle = sched_idle_tsc() / MAX(platform_tsc_khz, 1ull) / platform_cpu_count();
 	struct json j;
 
 	if (a->json) {

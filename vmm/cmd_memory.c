@@ -5,6 +5,7 @@
 #include "vmm/base/string.h"
 #include "vmm/console.h"
 #include "vmm/overcommit.h"
+#include "vmm/sched.h"
 
 static void set_one(struct guest *g, uint64_t bytes)
 {
@@ -86,7 +87,9 @@ void cmd_mem_audit(const struct command_args *a)
 	struct guest *g = NULL;
 	struct json j;
 
+	sched_park_others();
 	audit_run(p2m_at, &g, true, &report);
+	sched_unpark();
 	uint32_t shown = (uint32_t)MIN(report.problems, (uint64_t)AUDIT_MESSAGE_MAX);
 	if (a->json) {
 		command_json_begin(&j);

@@ -51,7 +51,7 @@ static void pool_stats(struct sink *s)
 	frame_counts(&n);
 	overcommit_stats(&o);
 	if (s->json) /* people have `uptime` */
-		json_u64(s->json, "idle_ms", sched_idle_tsc() / MAX(platform_tsc_khz, 1ull));
+		json_u64(s->json, "idle_ms", sched_idle_tsc() / MAX(platform_tsc_khz, 1ull) / platform_cpu_count());
 	section(s, "pool_pages");
 	number(s, "limit", n.pool_limit);
 	number(s, "used", n.pool_used);

@@ -116,6 +116,20 @@ static status_t take_u32(struct parser *p, int node, const char *name, void *to)
 	return OK;
 }
 
+/* xl's form: "0-3,5". A single digit of text cannot be mistaken for a cell: it has two bytes. */
+static status_t take_cpus(struct parser *p, int node, const char *name, void *to)
+{
+	const char *text = take_text(p, node, name);
+
+	if (!text)
+		return ERR_FORMAT;
+	status_t s = parse_cpus(text, to);
+	if (s != OK)
+		return complain(p, node, name, "\"%.24s\" %s; write \"0\", \"0-3\" or \"0-1,3\"", text,
+			s == ERR_RANGE ? "names a CPU above 63, or a range backwards" : "is not a list of CPUs");
+	return OK;
+}
+
 static status_t take_flag(struct parser *p, int node, const char *name, void *to)
 {
 	int bytes;
@@ -222,6 +236,8 @@ static const struct property guest_properties[] = {
 	{ "min", take_size, GUEST(min_bytes) },
 	{ "max", take_size, GUEST(max_bytes) },
 	{ "shares", take_u32, GUEST(shares) },
+	{ "cpu-shares", take_u32, GUEST(cpu_shares) },
+	{ "cpus", take_cpus, GUEST(cpus) },
 	{ "kernel", take_kernel, GUEST(kernel) },
 	{ "disk", take_size, GUEST(disk_bytes) },
 	{ "cmdline", take_cmdline, GUEST(cmdline) },
@@ -248,6 +264,9 @@ static status_t check_guest(struct parser *p, int node, const struct config_gues
 			format_size(a, sizeof(a), g->min_bytes), format_size(b, sizeof(b), g->max_bytes));
 	if (g->shares < 1 || g->shares > SHARES_MAX)
 		return complain(p, node, "shares", "is %u; should be 1 to %u", g->shares, SHARES_MAX);
+	if (g->cpu_shares < 1 || g->cpu_shares > SHARES_MAX)
+		return complain(p, node, "cpu-shares", "is %u; should be 1 to %u", g->cpu_shares,
+			SHARES_MAX);
 	if (!g->kernel[0])
 		return complain(p, node, "kernel", "is missing; write kernel = \"guest.elf\"");
 	return OK;
@@ -286,7 +305,7 @@ static status_t add_guest(struct parser *p, int node, struct config_guest *g)
 static status_t take_guest(struct parser *p, int node)
 {
 	struct guest_node n = {
-		.guest = { .shares = 1000, .autostart = true, .min_bytes = UINT64_MAX,
+		.guest = { .shares = 1000, .cpu_shares = 1000, .cpus = UINT64_MAX, .autostart = true, .min_bytes = UINT64_MAX,
 			.max_bytes = UINT64_MAX },
 		.count = UINT32_MAX,
 	};

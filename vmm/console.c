@@ -14,7 +14,7 @@
 #define ATTACH_BYTES 512u
 #define KEY_DETACH  0x1d /* Ctrl-] */
 
-/* Owner: the boot CPU, from the scheduler's loop. */
+/* Owner: CPU 0, from the scheduler's loop. */
 static struct {
 	struct lineedit edit;
 	char out[OUT_BYTES]; /* what the port has not taken yet */
@@ -211,6 +211,7 @@ bool console_poll(void)
 {
 	bool did = con.attached ? poll_attached() : poll_prompt();
 
+	log_poll();
 	drain();
 	return did || con.tail != con.head;
 }

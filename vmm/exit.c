@@ -10,6 +10,12 @@ static enum exit_action exit_yield(struct vcpu *v)
 	return EXIT_YIELD;
 }
 
+/* Its turn goes on unless the interrupt meant something else. */
+static enum exit_action exit_look(struct vcpu *v)
+{
+	return sched_must_leave(v) ? EXIT_YIELD : EXIT_RESUME;
+}
+
 static enum exit_action exit_halt(struct vcpu *v)
 {
 	(void)v;
@@ -59,7 +65,7 @@ static enum exit_action exit_failed(struct vcpu *v)
 
 const exit_fn exit_table[VIRT_EXIT_COUNT] = {
 	[VIRT_EXIT_DEADLINE] = exit_yield,
-	[VIRT_EXIT_HOST_EVENT] = exit_yield,
+	[VIRT_EXIT_HOST_EVENT] = exit_look,
 	[VIRT_EXIT_HYPERCALL] = hypercall_exit,
 	[VIRT_EXIT_SLAT_FAULT] = exit_slat_fault,
 	[VIRT_EXIT_HALT] = exit_halt,

@@ -7,6 +7,7 @@ enum exit_action {
 	EXIT_RESUME,  /* enter it again at once */
 	EXIT_YIELD,   /* its turn is over; if it is still RUNNING it goes to the end of the queue */
 	EXIT_HALT,    /* it sleeps until it has work */
+	EXIT_WAIT,    /* it waits for memory */
 };
 
 typedef enum exit_action (*exit_fn)(struct vcpu *v);

@@ -102,12 +102,24 @@ static void notify(void *ctx, uint32_t events)
 	guest_event(ctx, events);
 }
 
+/* Of the CPUs that run. */
+static uint64_t cpu_mask(void)
+{
+	return UINT64_MAX >> (64 - platform_cpu_count());
+}
+
 /* Refusals that need nothing but the config. */
 static status_t check_new(const struct config_guest *c, char error[CONFIG_ERROR_BYTES])
 {
 	if (find_name(c->name)) {
 		fmt_snprintf(error, CONFIG_ERROR_BYTES, "guest %s exists already", c->name);
 		return ERR_EXIST;
+	}
+	if (!(c->cpus & cpu_mask())) {
+		fmt_snprintf(error, CONFIG_ERROR_BYTES, "guest %s: none of its cpus runs here: there "
+			"%s 0 to %u", c->name, platform_cpu_count() == 1 ? "is" : "are",
+			platform_cpu_count() - 1);
+		return ERR_INVAL;
 	}
 	if (guests.count == GUEST_MAX) {
 		fmt_snprintf(error, CONFIG_ERROR_BYTES, "guest %s: there are %u guests, which is the "
@@ -171,6 +183,12 @@ static status_t make_vcpu(struct guest *g, char error[CONFIG_ERROR_BYTES])
 	return s;
 }
 
+/* A guest's share of the CPUs, divided among its vCPUs. */
+static uint32_t vcpu_weight(const struct config_guest *c)
+{
+	return MAX(c->cpu_shares / GUEST_VCPU_MAX, 1u);
+}
+
 static struct guest *alloc_guest(const struct config_guest *config)
 {
 	struct guest *g = heap_alloc(sizeof(*g));
@@ -191,8 +209,7 @@ static struct guest *alloc_guest(const struct config_guest *config)
 	g->vcpu_count = GUEST_VCPU_MAX;
 	for (uint32_t i = 0; i < g->vcpu_count; i++) {
 		g->vcpu[i].guest = g;
-		g->vcpu[i].state = VCPU_STOPPED;
-		list_init(&g->vcpu[i].run_link);
+		sched_vcpu_init(&g->vcpu[i], vcpu_weight(config), config->cpus);
 	}
 	return g;
 }
@@ -262,12 +279,20 @@ status_t guest_create(const struct config_guest *config, struct guest **out,
 static void stop_vcpus(struct guest *g)
 {
 	for (uint32_t i = 0; i < g->vcpu_count; i++)
-		sched_remove(&g->vcpu[i]);
+		sched_stop(&g->vcpu[i]);
+}
+
+/* And until no CPU has anything of them. Control plane only, no lock held. */
+static void wait_stopped(struct guest *g)
+{
+	for (uint32_t i = 0; i < g->vcpu_count; i++)
+		sched_stop_wait(&g->vcpu[i]);
 }
 
 void guest_destroy(struct guest *g)
 {
 	stop_vcpus(g);
+	wait_stopped(g);
 	spin_lock(&g->lock);
 	g->state = GUEST_DYING;
 	spin_unlock(&g->lock);
@@ -292,7 +317,10 @@ static bool leave_running(struct guest *g, enum guest_state to)
 
 status_t guest_pause(struct guest *g)
 {
-	return leave_running(g, GUEST_PAUSED) ? OK : ERR_BUSY;
+	if (!leave_running(g, GUEST_PAUSED))
+		return ERR_BUSY;
+	wait_stopped(g);
+	return OK;
 }
 
 status_t guest_unpause(struct guest *g)
@@ -406,7 +434,7 @@ const char *guest_state_name(enum guest_state s)
 
 void guest_state_letters(const struct guest *g, char out[7])
 {
-	enum vcpu_state v = g->vcpu[0].state;
+	enum vcpu_state v = vcpu_state(&g->vcpu[0]);
 	bool blocked = v == VCPU_HALTED || v == VCPU_WAIT_MEMORY;
 
 	memcpy(out, "------", 7);

@@ -9,6 +9,7 @@
 #include "vmm/base/list.h"
 #include "vmm/base/log.h"
 #include "vmm/config.h"
+#include "vmm/fair.h"
 #include "vmm/gconsole.h"
 #include "vmm/virt.h"
 
@@ -23,26 +24,31 @@ enum guest_state {
 	GUEST_DYING,    /* being destroyed */
 };
 
+#define VCPU_STATE_MASK 0xffu
+#define VCPU_CPU_SHIFT  8u
 enum vcpu_state {
-	VCPU_RUNNABLE,
+	VCPU_RUNNABLE,    /* on a CPU's queue */
 	VCPU_RUNNING,
 	VCPU_HALTED,      /* HLT: until an interrupt or its timer */
 	VCPU_WAIT_MEMORY, /* its page cannot be given yet */
-	VCPU_STOPPED,     /* its guest is not RUNNING */
+	VCPU_STOPPED,     /* its guest is not RUNNING, or about to be */
 };
 
 struct vcpu {
 	struct virt_vcpu *virt;
 	struct guest *guest;
-	struct list run_link;   /* scheduler's */
-	enum vcpu_state state;  /* scheduler's lock */
-	bool halted;            /* in HLT: kept over a pause */
-	uint64_t cpu_tsc;       /* time it ran */
-	/* waiting for memory (vmm/memwait.h); owner CPU only */
+	struct list run_link;    /* scheduler's: who sleeps, or waits for memory */
+	struct fair_entity fair; /* scheduler's: who wants to run */
+	uint32_t where;          /* enum vcpu_state, and the CPU above it; atomic: vcpu_state() */
+	bool stop;               /* wanted STOPPED; atomic */
+	bool halted;             /* in HLT: kept over a pause */
+	uint64_t cpu_tsc;        /* time it ran */
+	/* waiting for memory (vmm/memwait.h): its CPU's, or CPU 0's while it is WAIT_MEMORY */
 	uint64_t wait_since_ns; /* in one wait since; 0: not waiting. Survives the retries */
 	gpa_t wait_gpa;         /* the page it wants, and how */
 	uint32_t wait_access;
 	bool wait_kernel;         /* its kernel does, not a process in it */
+	bool wait_interruptible;  /* it could take an interrupt where it stands */
 	uint64_t wait_free_pages; /* free in the pool at the last try, or fewer since */
 	uint64_t wait_retry_tsc;  /* tried again by then even if nothing seems to have changed */
 	uint64_t wait_enter_tsc;  /* not entered for an interrupt before this */
@@ -52,6 +58,16 @@ struct vcpu {
 	uint64_t call_bytes;
 	uint32_t call_access;
 };
+
+/* A snapshot: only its CPU, or who holds the queue's lock, may rely on it. */
+static inline enum vcpu_state vcpu_state(const struct vcpu *v)
+{
+	return (enum vcpu_state)(__atomic_load_n(&v->where, __ATOMIC_ACQUIRE) & VCPU_STATE_MASK);
+}
+static inline uint32_t vcpu_cpu(const struct vcpu *v)
+{
+	return __atomic_load_n(&v->where, __ATOMIC_ACQUIRE) >> VCPU_CPU_SHIFT;
+}
 
 /* What a guest may make the hypervisor log: GUEST_LOG_LINES a second, the rest is counted. */
 #define GUEST_LOG_LINES 10u
@@ -87,7 +103,7 @@ struct guest {
 	uint64_t access_outside; /* accesses outside its memory: answered by #GP */
 	uint64_t created_ns;
 	struct aero_range *ranges; /* AERO_RANGE_MAX: a balloon call's copy */
-	uint32_t grace_pages;      /* emergency pages it owes (docs/adr/0003) */
+	uint32_t grace_pages;      /* emergency pages it owes (docs/adr/0003); atomic */
 	uint64_t grace_total;
 	bool reboot;               /* SHUTDOWN, and wants to be started again */
 	struct guest_log_budget log;
@@ -95,7 +111,7 @@ struct guest {
 
 /*
  * Creates and starts a guest (state RUNNING). Nothing is left behind on failure. `error` gets a
- * sentence with the numbers: ERR_EXIST (name), ERR_NOENT (kernel image), ERR_LIMIT (admission),
+ * sentence with the numbers: ERR_EXIST (name), ERR_INVAL (cpus), ERR_NOENT (kernel image), ERR_LIMIT (admission),
  * ERR_FORMAT (image), ERR_NOMEM.
  */
 status_t guest_create(const struct config_guest *config, struct guest **out,

@@ -180,6 +180,8 @@ _Noreturn void hv_main(const struct handoff *h, const struct handoff_mem *map)
 	config_init(h);
 	virtualisation_init();
 	platform_cpus_start(sched_cpu_main);
+	if (platform_cpu_count() > 1)
+		virt_several_cpus();
 	pool_init();
 	block_init(&hv_config);
 	sched_init();

@@ -2,7 +2,6 @@
 
 #include "vmm/overcommit.h"
 #include "vmm/platform.h"
-#include "vmm/sched.h"
 
 /* A waiter looks again after this time even if nothing changed that it can see (a max was raised). */
 #define RETRY_MS 5u
@@ -40,8 +39,8 @@ static bool grace(struct vcpu *v)
 	if (!grace_allowed(v) ||
 		p2m_fault(&g->p2m, v->wait_gpa, v->wait_access | P2M_GRACE) != P2M_FAULT_MAPPED)
 		return false;
-	g->grace_pages++;
-	g->grace_total++;
+	__atomic_fetch_add(&g->grace_pages, 1, __ATOMIC_RELAXED);
+	__atomic_fetch_add(&g->grace_total, 1, __ATOMIC_RELAXED);
 	return true;
 }
 
@@ -52,6 +51,7 @@ enum exit_action memwait_fault(struct vcpu *v, gpa_t gpa, uint32_t access)
 	v->wait_gpa = gpa;
 	v->wait_access = access;
 	v->wait_kernel = in_kernel(v);
+	v->wait_interruptible = virt_interruptible(v->virt);
 	overcommit_kick(v->guest);
 	if (grace(v))
 		return EXIT_RESUME;
@@ -62,8 +62,7 @@ enum exit_action memwait_fault(struct vcpu *v, gpa_t gpa, uint32_t access)
 		v->wait_since_ns = platform_ns();
 		v->wait_count++;
 	}
-	sched_wait_memory(v);
-	return EXIT_YIELD;
+	return EXIT_WAIT;
 }
 
 enum exit_action memwait_hypercall(struct vcpu *v, gpa_t gpa, uint64_t bytes, uint32_t access)
@@ -96,5 +95,10 @@ bool memwait_poll(struct vcpu *v, uint64_t now_tsc)
 
 void memwait_repay(struct guest *g, uint64_t pages)
 {
-	g->grace_pages -= (uint32_t)MIN(pages, (uint64_t)g->grace_pages);
+	uint32_t owed = __atomic_load_n(&g->grace_pages, __ATOMIC_RELAXED), left;
+
+	do {
+		left = owed - (uint32_t)MIN(pages, (uint64_t)owed);
+	} while (!__atomic_compare_exchange_n(&g->grace_pages, &owed, left, false, __ATOMIC_RELAXED,
+		__ATOMIC_RELAXED));
 }

@@ -26,7 +26,7 @@ enum exit_action memwait_fault(struct vcpu *v, gpa_t gpa, uint32_t access);
  * and the vCPU waits for the first page that is not to be had.
  */
 enum exit_action memwait_hypercall(struct vcpu *v, gpa_t gpa, uint64_t bytes, uint32_t access);
-/* One that waits: true if it has what it waited for. O(1); tries only if something has changed. */
+/* One that waits, on CPU 0: true if it has what it waited for. O(1); tries only if something has changed. */
 bool memwait_poll(struct vcpu *v, uint64_t now_tsc);
 /* The guest gave `pages` frames back: pays what it owes. */
 void memwait_repay(struct guest *g, uint64_t pages);

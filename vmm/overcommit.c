@@ -1,6 +1,7 @@
 #include "vmm/overcommit.h"
 
 #include "vmm/base/log.h"
+#include "vmm/sched.h"
 
 #define MS 1000000ull
 
@@ -15,7 +16,7 @@
 #define PRESSED_NS     (1000 * MS)
 #define PATIENCE_NS    (3000 * MS)
 
-/* Owner: the boot CPU, from the scheduler's loop. */
+/* Owner: CPU 0, from the scheduler's loop; `kicked` and `stats.kicks` are atomic. */
 static struct {
 	uint64_t last_ns, due_ns, stats_ns;
 	bool kicked, nudged;
@@ -41,8 +42,9 @@ void overcommit_stats(struct overcommit_stats *out)
 void overcommit_kick(struct guest *guest)
 {
 	(void)guest; /* gather() sees who waits */
-	state.kicked = true;
-	state.stats.kicks++;
+	__atomic_store_n(&state.kicked, true, __ATOMIC_RELEASE);
+	__atomic_fetch_add(&state.stats.kicks, 1, __ATOMIC_RELAXED);
+	sched_poke_control();
 }
 
 void overcommit_nudge(void)
@@ -220,11 +222,11 @@ static void step(uint64_t now_ns)
 void overcommit_poll(uint64_t now_ns)
 {
 	bool due = now_ns >= state.due_ns || state.nudged ||
-		(state.kicked && now_ns - state.last_ns >= KICK_NS);
+		(__atomic_load_n(&state.kicked, __ATOMIC_ACQUIRE) && now_ns - state.last_ns >= KICK_NS);
 
 	if (LIKELY(!due))
 		return;
-	state.kicked = false;
+	__atomic_store_n(&state.kicked, false, __ATOMIC_RELEASE);
 	state.nudged = false;
 	step(now_ns);
 }

@@ -20,8 +20,8 @@ int platform_getc(void);
 void platform_putc(char c);
 bool platform_try_putc(char c);
 
-/* Halts the CPU with interrupts on until an interrupt or about `until_tsc`, at most about 1 ms
- * (the serial port is polled). Returns with interrupts off. */
+/* Halts this CPU with interrupts on until an interrupt or about `until_tsc`, at most about 1 s. An
+ * interrupt that came since they went off ends it at once. Returns with interrupts off. Any CPU. */
 void platform_idle(uint64_t until_tsc);
 
 /*

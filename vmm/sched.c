@@ -1,107 +1,207 @@
-#include "vmm/sched.h"
-
-#include "vmm/memwait.h"
+/* Each CPU's loop: pick, run, put back, rest. docs/scheduling.md, "A CPU". */
+#include "vmm/exit.h"
 #include "vmm/overcommit.h"
 #include "vmm/platform.h"
+#include "vmm/sched_cpu.h"
 
-/* What `run_link` is on: one list for each state but RUNNING and STOPPED (on none). */
-static struct {
-	struct spinlock lock; /* guards the lists and each vCPU's state */
-	struct list runnable, halted, waiting;
-	/* owner CPU only */
-	uint64_t idle_tsc;
-	bool (*poll)(void); /* set once at boot */
-} sched;
-
+struct sched_cpu sched_cpus[CPU_MAX];
+uint32_t sched_cpu_count;
 uint64_t hv_entry_tsc, hv_first_guest_tsc;
+static bool (*control_poll)(void); /* set once at boot */
 
 /* Frames scrubbed in one go while idle: about a tenth of a millisecond. */
 #define SCRUB_CHUNK 16u
-
-static uint64_t slice_tsc(void)
-{
-	return platform_tsc_khz * SCHED_SLICE_US / 1000;
-}
+/* CPU 0 looks at the serial port at least this often. */
+#define CONTROL_MS  1u
 
 void sched_init(void)
 {
-	spinlock_init(&sched.lock, LOCK_RANK_SCHED);
-	list_init(&sched.runnable);
-	list_init(&sched.halted);
-	list_init(&sched.waiting);
+	uint64_t slice = platform_tsc_khz * SCHED_SLICE_US / 1000;
+
+	sched_cpu_count = platform_cpu_count();
+	for (uint32_t i = 0; i < sched_cpu_count; i++) {
+		struct sched_cpu *c = &sched_cpus[i];
+
+		*c = (struct sched_cpu){ .index = i };
+		spinlock_init(&c->lock, LOCK_RANK_SCHED);
+		fair_queue_init(&c->fair, i, slice);
+		list_init(&c->halted);
+	}
+	sched_waiters_init();
 }
 
 void sched_set_poll(bool (*poll)(void))
 {
-	sched.poll = poll;
+	control_poll = poll;
 }
 
 uint64_t sched_idle_tsc(void)
 {
-	return sched.idle_tsc;
+	uint64_t sum = 0;
+
+	for (uint32_t i = 0; i < sched_cpu_count; i++)
+		sum += sched_cpus[i].idle_tsc;
+	return sum;
 }
 
-/* Lock held. `v` is on no list. */
-static void enqueue(struct vcpu *v, enum vcpu_state state, struct list *to)
+void sched_cpu_stats(uint32_t cpu, struct sched_cpu_stats *out)
 {
-	v->state = state;
-	list_push_back(to, &v->run_link);
+	struct sched_cpu *c = &sched_cpus[cpu];
+
+	spin_lock(&c->lock);
+	*out = (struct sched_cpu_stats){
+		.idle_tsc = c->idle_tsc,
+		.guest_tsc = c->guest_tsc,
+		.switches = c->switches,
+		.steals = c->steals,
+		.wakes = c->wakes,
+		.lock_contended = c->lock.contended_count,
+		.waiting = c->fair.count - (c->fair.running != NULL),
+		.running = c->fair.running ? sched_vcpu_of(c->fair.running) : NULL,
+	};
+	spin_unlock(&c->lock);
 }
 
-static void make_runnable(struct vcpu *v)
+void sched_charge(struct sched_cpu *c, uint64_t now)
 {
-	list_remove(&v->run_link);
-	v->halted = false;
-	enqueue(v, VCPU_RUNNABLE, &sched.runnable);
+	fair_charge(&c->fair, now - MIN(c->charged_tsc, now));
+	c->charged_tsc = now;
 }
 
-void sched_add(struct vcpu *v)
+bool sched_must_leave(const struct vcpu *v)
 {
-	spin_lock(&sched.lock);
-	if (v->halted)
-		enqueue(v, VCPU_HALTED, &sched.halted);
-	else
-		enqueue(v, VCPU_RUNNABLE, &sched.runnable);
-	spin_unlock(&sched.lock);
+	const struct sched_cpu *c = sched_this_cpu();
+
+	return c->index == 0 || __atomic_load_n(&c->look, __ATOMIC_ACQUIRE) || sched_stop_wanted(v) ||
+		sched_park_wanted();
 }
 
-void sched_remove(struct vcpu *v)
-{
-	spin_lock(&sched.lock);
-	list_remove(&v->run_link);
-	v->state = VCPU_STOPPED;
-	spin_unlock(&sched.lock);
-	v->wait_since_ns = 0;
-}
+/* ---- picking ----------------------------------------------------------------------------------- */
 
-void sched_wake(struct vcpu *v)
+/* One that waits elsewhere and is owed more than any here. */
+static void steal(struct sched_cpu *c)
 {
-	spin_lock(&sched.lock);
-	if (v->state == VCPU_HALTED)
-		make_runnable(v);
-	spin_unlock(&sched.lock);
-}
+	for (uint32_t i = 1; i < sched_cpu_count; i++) {
+		struct sched_cpu *from = &sched_cpus[(c->index + i) % sched_cpu_count];
 
-/* Waiters stand in the order in which their waits began, however often one was entered since. */
-static struct list *waiter_behind(const struct vcpu *v)
-{
-	struct list *at = sched.waiting.prev;
+		if (!fair_behind(&from->fair, &c->fair))
+			continue;
+		spin_lock_pair(&c->lock, &from->lock);
+		struct fair_entity *e = fair_steal(&from->fair, &c->fair);
 
-	while (at != &sched.waiting &&
-		list_entry(at, struct vcpu, run_link)->wait_since_ns > v->wait_since_ns)
-		at = at->prev;
-	return at;
-}
-
-void sched_wait_memory(struct vcpu *v)
-{
-	spin_lock(&sched.lock);
-	if (v->state != VCPU_STOPPED) {
-		list_remove(&v->run_link);
-		v->state = VCPU_WAIT_MEMORY;
-		list_insert(waiter_behind(v), &v->run_link);
+		if (e) {
+			sched_set_where(sched_vcpu_of(e), VCPU_RUNNABLE, c->index);
+			c->steals++;
+		}
+		spin_unlock(&from->lock);
+		spin_unlock(&c->lock);
+		if (e)
+			return;
 	}
-	spin_unlock(&sched.lock);
+}
+
+static void catch_up(struct sched_cpu *c)
+{
+	const struct fair_queue *queue[CPU_MAX];
+
+	for (uint32_t i = 0; i < sched_cpu_count; i++)
+		queue[i] = &sched_cpus[i].fair;
+	fair_catch_up(&c->fair, queue, sched_cpu_count);
+}
+
+/* CPUs that those who wait on `c` may run on. Lock held. */
+static uint64_t waiting_mask(const struct sched_cpu *c)
+{
+	uint64_t mask = 0;
+
+	list_for_each(it, &c->fair.waiting)
+		mask |= list_entry(it, struct fair_entity, link)->cpus;
+	return mask;
+}
+
+static void stop_picked(struct sched_cpu *c, struct vcpu *v)
+{
+	spin_lock(&c->lock);
+	fair_dequeue(&v->fair);
+	c->running = NULL;
+	sched_set_where(v, VCPU_STOPPED, 0);
+	spin_unlock(&c->lock);
+}
+
+static struct vcpu *pick(struct sched_cpu *c)
+{
+	bool several = sched_cpu_count > 1;
+
+	if (several)
+		steal(c);
+	spin_lock(&c->lock);
+	if (several)
+		catch_up(c);
+	struct fair_entity *e = fair_pick(&c->fair);
+	struct vcpu *v = e ? sched_vcpu_of(e) : NULL;
+	uint64_t rest = several && v ? waiting_mask(c) : 0;
+
+	__atomic_store_n(&c->look, 0, __ATOMIC_RELAXED);
+	c->running = v;
+	if (v) {
+		sched_set_where(v, VCPU_RUNNING, c->index);
+		c->charged_tsc = platform_tsc();
+		c->slice_end_tsc = c->charged_tsc + fair_left(&c->fair);
+		c->switches++;
+	}
+	spin_unlock(&c->lock);
+	/* From here on who raises something kicks this CPU; what was raised before is seen. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (rest)
+		(void)sched_wake_idle(rest & ~(1ull << c->index));
+	if (v && UNLIKELY(sched_stop_wanted(v))) {
+		stop_picked(c, v);
+		return NULL;
+	}
+	return v;
+}
+
+/* ---- running ----------------------------------------------------------------------------------- */
+
+/* Lock held. It sleeps unless something came meanwhile: the order of store and look matters. */
+static void fall_asleep(struct sched_cpu *c, struct vcpu *v, uint64_t now)
+{
+	fair_dequeue(&v->fair);
+	list_push_back(&c->halted, &v->run_link);
+	sched_set_where(v, VCPU_HALTED, c->index);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	v->halted = !virt_has_work(v->virt, now);
+	if (v->halted)
+		return;
+	list_remove(&v->run_link);
+	fair_enqueue(&c->fair, &v->fair, &c->fair);
+	sched_set_where(v, VCPU_RUNNABLE, c->index);
+}
+
+/* Where it goes after its turn. This CPU keeps nothing of it: another may run it from the unlock on. */
+static void put_back(struct sched_cpu *c, struct vcpu *v, enum exit_action action, uint64_t now)
+{
+	virt_put(v->virt);
+	spin_lock(&c->lock);
+	sched_charge(c, now);
+	c->running = NULL;
+	bool stop = sched_stop_wanted(v);
+
+	if (stop) {
+		v->halted = action == EXIT_HALT && !virt_has_work(v->virt, now);
+		fair_dequeue(&v->fair);
+		sched_set_where(v, VCPU_STOPPED, 0);
+	} else if (action == EXIT_HALT) {
+		fall_asleep(c, v, now);
+	} else if (action == EXIT_WAIT) {
+		fair_dequeue(&v->fair);
+	} else {
+		sched_set_where(v, VCPU_RUNNABLE, c->index);
+		fair_put(&c->fair);
+	}
+	spin_unlock(&c->lock);
+	if (!stop && action == EXIT_WAIT)
+		sched_waiters_add(v);
 }
 
 /* It got through a turn without waiting again. */
@@ -111,75 +211,9 @@ static void wait_over(struct vcpu *v)
 	v->wait_since_ns = 0;
 }
 
-/*
- * One waiter's turn: true if it should be entered. Its page is asked for here, in the order of the
- * queue, so that whoever waits longest is served first and no entry is spent on a vain try. It is
- * also entered if it can take an interrupt where it stands: its guest's balloon runs from that.
- */
-static bool waiter_ready(struct vcpu *v, uint64_t now)
+static void run(struct sched_cpu *c, struct vcpu *v)
 {
-	if (memwait_poll(v, now))
-		return true;
-	return now >= v->wait_enter_tsc && virt_has_work(v->virt, now) &&
-		virt_interruptible(v->virt);
-}
-
-static void poll_waiting(uint64_t now)
-{
-	list_for_each_safe(it, next, &sched.waiting) {
-		struct vcpu *v = list_entry(it, struct vcpu, run_link);
-
-		if (waiter_ready(v, now)) {
-			spin_lock(&sched.lock);
-			make_runnable(v);
-			spin_unlock(&sched.lock);
-		}
-	}
-}
-
-static void poll_halted(uint64_t now)
-{
-	spin_lock(&sched.lock);
-	list_for_each_safe(it, next, &sched.halted) {
-		struct vcpu *v = list_entry(it, struct vcpu, run_link);
-
-		if (virt_has_work(v->virt, now))
-			make_runnable(v);
-	}
-	spin_unlock(&sched.lock);
-}
-
-static struct vcpu *pick(void)
-{
-	struct vcpu *v = NULL;
-
-	spin_lock(&sched.lock);
-	if (!list_empty(&sched.runnable)) {
-		v = list_entry(sched.runnable.next, struct vcpu, run_link);
-		list_remove(&v->run_link);
-		v->state = VCPU_RUNNING;
-	}
-	spin_unlock(&sched.lock);
-	return v;
-}
-
-/* Where it goes after its turn, unless its exit path has put it somewhere already. */
-static void put_back(struct vcpu *v, enum exit_action action)
-{
-	spin_lock(&sched.lock);
-	if (v->state == VCPU_RUNNING) {
-		v->halted = action == EXIT_HALT && !virt_has_work(v->virt, platform_tsc());
-		if (v->halted)
-			enqueue(v, VCPU_HALTED, &sched.halted);
-		else
-			enqueue(v, VCPU_RUNNABLE, &sched.runnable);
-	}
-	spin_unlock(&sched.lock);
-}
-
-static void run(struct vcpu *v)
-{
-	uint64_t start = platform_tsc(), deadline = start + slice_tsc();
+	uint64_t start = c->charged_tsc, deadline = c->slice_end_tsc;
 	enum exit_action action;
 
 	if (UNLIKELY(hv_first_guest_tsc == 0))
@@ -189,70 +223,121 @@ static void run(struct vcpu *v)
 
 		action = exit_table[kind](v);
 	} while (LIKELY(action == EXIT_RESUME));
-	v->cpu_tsc += platform_tsc() - start;
-	put_back(v, action);
-	if (v->wait_since_ns && v->state != VCPU_WAIT_MEMORY)
+	uint64_t now = platform_tsc();
+
+	v->cpu_tsc += now - start;
+	c->guest_tsc += now - start;
+	if (v->wait_since_ns && action != EXIT_WAIT)
 		wait_over(v);
+	put_back(c, v, action, now);
 }
 
-/* The next time that something is due without anyone doing anything. */
-static uint64_t next_deadline(void)
+/* ---- the loop ---------------------------------------------------------------------------------- */
+
+static void poll_halted(struct sched_cpu *c, uint64_t now)
 {
-	uint64_t next = UINT64_MAX;
-
-	spin_lock(&sched.lock);
-	list_for_each(it, &sched.halted) {
-		uint64_t wake = virt_wake_tsc(list_entry(it, struct vcpu, run_link)->virt);
-
-		next = MIN(next, wake);
-	}
-	list_for_each(it, &sched.waiting) {
+	spin_lock(&c->lock);
+	list_for_each_safe(it, next, &c->halted) {
 		struct vcpu *v = list_entry(it, struct vcpu, run_link);
 
-		next = MIN(next, v->wait_retry_tsc);
+		if (!virt_has_work(v->virt, now))
+			continue;
+		list_remove(&v->run_link);
+		v->halted = false;
+		fair_enqueue(&c->fair, &v->fair, &c->fair);
+		sched_set_where(v, VCPU_RUNNABLE, c->index);
+		c->wakes++;
 	}
-	spin_unlock(&sched.lock);
-	return next;
+	spin_unlock(&c->lock);
 }
 
-static void idle(void)
+/* CPU 0's other work. True: there may be more at once. */
+static bool control(uint64_t now)
 {
-	uint64_t start = platform_tsc();
+	if (sched_waiters_any())
+		sched_waiters_poll(now);
+	bool busy = control_poll && control_poll();
 
-	if (!hv_config.scrub_idle || frame_scrub(SCRUB_CHUNK) == 0)
-		platform_idle(next_deadline());
-	sched.idle_tsc += platform_tsc() - start;
+	overcommit_poll(platform_ns());
+	guest_poll();
+	return busy;
 }
 
 bool sched_pass(void)
 {
+	struct sched_cpu *c = sched_this_cpu();
 	uint64_t now = platform_tsc();
 
-	if (!list_empty(&sched.halted))
-		poll_halted(now);
-	if (!list_empty(&sched.waiting))
-		poll_waiting(now);
-	bool busy = sched.poll && sched.poll();
-
-	overcommit_poll(platform_ns());
-	guest_poll();
-	struct vcpu *v = pick();
+	sched_park_point();
+	if (!list_empty(&c->halted))
+		poll_halted(c, now);
+	bool busy = c->index == 0 && control(now);
+	struct vcpu *v = pick(c);
 
 	if (v)
-		run(v);
+		run(c, v);
 	return busy || v;
+}
+
+/* The next time that something is due here without anyone doing anything. */
+static uint64_t next_deadline(struct sched_cpu *c)
+{
+	uint64_t next = UINT64_MAX;
+
+	spin_lock(&c->lock);
+	list_for_each(it, &c->halted) {
+		uint64_t wake = virt_wake_tsc(list_entry(it, struct vcpu, run_link)->virt);
+
+		next = MIN(next, wake);
+	}
+	spin_unlock(&c->lock);
+	if (c->index == 0)
+		next = MIN(MIN(next, sched_waiters_next_tsc()),
+			platform_tsc() + platform_ms_to_tsc(CONTROL_MS));
+	return next;
+}
+
+/* Is there one on any queue that may run here? */
+static bool anyone_for(struct sched_cpu *c)
+{
+	for (uint32_t i = 0; i < sched_cpu_count; i++) {
+		struct sched_cpu *from = &sched_cpus[i];
+
+		if (list_empty(&from->fair.waiting))
+			continue;
+		spin_lock(&from->lock);
+		bool found = waiting_mask(from) >> c->index & 1;
+		spin_unlock(&from->lock);
+		if (found)
+			return true;
+	}
+	return false;
+}
+
+void sched_rest(void)
+{
+	struct sched_cpu *c = sched_this_cpu();
+	uint64_t start = platform_tsc();
+
+	if (!hv_config.scrub_idle || frame_scrub(SCRUB_CHUNK) == 0) {
+		__atomic_store_n(&c->idle, 1, __ATOMIC_SEQ_CST);
+		/* Whoever queues somebody now either is seen here or sees `idle`, and kicks. */
+		if (!anyone_for(c) && !sched_park_wanted())
+			platform_idle(next_deadline(c));
+		__atomic_store_n(&c->idle, 0, __ATOMIC_SEQ_CST);
+	}
+	c->idle_tsc += platform_tsc() - start;
 }
 
 _Noreturn void sched_loop(void)
 {
 	for (;;) {
 		if (!sched_pass())
-			idle();
+			sched_rest();
 	}
 }
 
 void sched_cpu_main(void)
 {
-	for (;;)
-		platform_idle(UINT64_MAX);
+	sched_loop();
 }

@@ -4,7 +4,8 @@
  * (vcpu.c over vmx/ and svm/; a fake in tests). CPUID, MSRs, the local APIC with its timer,
  * ports, XSETBV and the like are resolved below this line and never reach vmm.
  *
- * Locks: none taken; a vCPU is used by one CPU at a time (its owner).
+ * Locks: none taken; a vCPU is used by one CPU at a time (its owner), which calls virt_put() before
+ * another one does.
  */
 #pragma once
 
@@ -123,6 +124,14 @@ void virt_inject_ud(struct virt_vcpu *v);
  * the sender's exit path, no lock held. Set once at boot by vmm; NULL: nobody wants to know.
  */
 extern void (*virt_wake_hook)(struct virt_vcpu *v);
+
+/*
+ * This CPU gives up what it holds of `v` (VMCS, FPU and debug registers), so that another may run it. With
+ * one CPU in use it does nothing: what stays is used again.
+ */
+void virt_put(struct virt_vcpu *v);
+/* Once, before the first guest is made: more than one CPU will run them. */
+void virt_several_cpus(void);
 
 /* Registers for the console and for crash reports. */
 struct virt_state {

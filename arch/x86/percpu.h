@@ -20,6 +20,7 @@ struct __attribute__((packed)) x86_tss {
 _Static_assert(sizeof(struct x86_tss) == 104, "64-bit TSS is 104 bytes");
 
 struct boot_stacks;
+struct slat_space;
 
 enum pcpu_state { PCPU_STARTING, PCPU_ONLINE, PCPU_FAILED };
 
@@ -37,6 +38,7 @@ struct pcpu {
 	uint64_t fs_base;                  /* page with the stack protector's canary at 0x28 */
 	uint64_t gdt[5];                   /* null, code, data, TSS (two entries) */
 	struct x86_tss tss;
+	struct slat_space *running; /* it is in guest mode with, or about to be: docs/shootdown.md; atomic */
 	void *virt; /* owned by the virtualisation code (vmx/): its per-CPU state */
 };
 
@@ -44,6 +46,8 @@ _Static_assert(offsetof(struct pcpu, stack_top) == PCPU_STACK_TOP, "trampoline.S
 
 /* The boot CPU's; smp.c allocates one for each other. */
 extern struct pcpu boot_pcpu;
+
+struct pcpu *smp_cpu(uint32_t index); /* of those that run; smp.c */
 
 static inline struct pcpu *this_cpu(void)
 {

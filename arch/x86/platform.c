@@ -26,6 +26,7 @@
 /* isa-debug-exit: QEMU's exit status becomes 2 * value + 1: 1 for success, 3 for failure. */
 #define QEMU_EXIT_PORT         0xf4u
 #define SLEEP_ENABLE           (1u << 13)
+#define IDLE_MAX_MS            1000u
 #define RESET_PORT             0xcf9u
 #define KEYBOARD_PORT          0x64u
 #define KEYBOARD_RESET         0xfeu
@@ -115,7 +116,7 @@ void platform_idle(uint64_t until_tsc)
 
 	if (until_tsc <= now)
 		return;
-	lapic_timer_arm(now, MIN(until_tsc - now, platform_ms_to_tsc(1)));
+	lapic_timer_arm(now, MIN(until_tsc - now, platform_ms_to_tsc(IDLE_MAX_MS)));
 	cpu_sti_hlt_cli();
 	lapic_timer_disarm();
 }

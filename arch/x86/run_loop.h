@@ -27,8 +27,25 @@ static inline __attribute__((always_inline)) bool x86_time_is_up(const struct x8
 	return (int32_t)(low - v->stop_low) >= 0;
 }
 
+/* docs/shootdown.md, "Entry on c", 1 to 3. */
+static inline __attribute__((always_inline)) void x86_space_enter(struct x86_vcpu *v)
+{
+	struct slat_space *s = v->virt.slat;
+	struct pcpu *cpu = this_cpu();
+	(void)__atomic_exchange_n(&cpu->running, s, __ATOMIC_SEQ_CST);
+	uint64_t generation = __atomic_load_n(&s->generation, __ATOMIC_ACQUIRE);
+	if (UNLIKELY(generation != s->seen[cpu->index]))
+		x86_space_flush(v, generation);
+}
+
+/* "Exit on c": no fence is needed. */
+static inline __attribute__((always_inline)) void x86_space_leave(void)
+{
+	__atomic_store_n(&this_cpu()->running, NULL, __ATOMIC_RELEASE);
+}
+
 static inline __attribute__((always_inline)) enum virt_exit_kind x86_run_loop(struct x86_vcpu *v,
-	uint64_t deadline, const struct virt_ops *ops)
+	uint64_t deadline, const struct virt_ops *ops, const bool smp)
 {
 	if (UNLIKELY(deadline != v->deadline)) {
 		v->deadline = deadline;
@@ -44,7 +61,11 @@ static inline __attribute__((always_inline)) enum virt_exit_kind x86_run_loop(st
 				return up;
 			}
 		}
+		if (smp)
+			x86_space_enter(v);
 		enum x86_exit_kind kind = ops->enter(&v);
+		if (smp)
+			x86_space_leave();
 		if (LIKELY(kind == X86_EXIT_HYPERCALL && ops->in_kernel(v))) {
 			ops->skip(v);
 			v->virt.count[VIRT_COUNT_HYPERCALL]++;

@@ -53,6 +53,11 @@ uint32_t platform_cpu_apic_id(uint32_t index)
 	return cpus[index]->apic_id;
 }
 
+struct pcpu *smp_cpu(uint32_t index)
+{
+	return cpus[index];
+}
+
 void platform_kick(uint32_t index)
 {
 	lapic_ipi(cpus[index]->apic_id, VECTOR_KICK);

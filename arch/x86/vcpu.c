@@ -4,6 +4,7 @@
 #include "arch/x86/vcpu_live.h"
 #include "mm/heap.h"
 #include "vmm/abi/aerostat.h"
+#include "vmm/base/cpu.h"
 #include "vmm/base/fmt.h"
 #include "vmm/base/string.h"
 #include "vmm/platform.h"
@@ -19,6 +20,7 @@ const struct virt_ops *x86_ops; /* set once at boot */
 const struct slat_format *slat_format; /* set once at boot, by the back end */
 /* x86_ops->run: one load less on the way. Set once at boot. */
 static enum virt_exit_kind (*run)(struct x86_vcpu *v, uint64_t deadline);
+static bool several; /* more than one CPU runs guests. Set once at boot */
 static struct virt_cpu boot_virt_cpu; /* set up once at boot, then its CPU's only */
 
 status_t virt_init(const char **why)
@@ -60,12 +62,72 @@ status_t virt_cpu_init(const char **why)
 	return OK;
 }
 
+static bool runs(const struct pcpu *cpu, const struct slat_space *s)
+{
+	return __atomic_load_n(&cpu->running, __ATOMIC_ACQUIRE) == s;
+}
+
+/* docs/shootdown.md, "Take". This CPU flushes at its own next entry, if it ever enters. */
+static void shoot_down(struct slat_space *s)
+{
+	uint64_t g = __atomic_add_fetch(&s->generation, 1, __ATOMIC_SEQ_CST);
+	uint32_t me = this_cpu()->index, count = platform_cpu_count();
+	uint64_t waiting = 0;
+	for (uint32_t i = 0; i < count; i++) {
+		if (i == me || !runs(smp_cpu(i), s))
+			continue;
+		waiting |= 1ull << i;
+		s->kick_count++;
+		platform_kick(i);
+	}
+	for (uint32_t i = 0; waiting != 0; i++, waiting >>= 1)
+		while ((waiting & 1) && runs(smp_cpu(i), s) &&
+			__atomic_load_n(&s->seen[i], __ATOMIC_ACQUIRE) < g)
+			cpu_relax();
+}
+
 void slat_flush(struct slat_space *s)
 {
-	s->generation++;
 	s->flush_count++;
+	if (several) {
+		shoot_down(s);
+		return;
+	}
+	s->generation++;
 	if (x86_ops->slat_flush != NULL)
 		x86_ops->slat_flush(s);
+}
+
+void x86_space_flush(struct x86_vcpu *v, uint64_t generation)
+{
+	struct slat_space *s = v->virt.slat;
+	if (x86_ops->slat_flush != NULL)
+		x86_ops->slat_flush(s);
+	__atomic_store_n(&s->seen[this_cpu()->index], generation, __ATOMIC_RELEASE);
+}
+
+void virt_several_cpus(void)
+{
+	several = true;
+	run = x86_ops->run_smp;
+}
+
+void virt_put(struct virt_vcpu *vv)
+{
+	struct x86_vcpu *v = x86_vcpu(vv);
+	struct virt_cpu *cpu = virt_this_cpu();
+	if (!several)
+		return;
+	if (cpu->live == v) {
+		vcpu_live_save(v);
+		cpu->live = NULL;
+	}
+	/* Not only if it is the loaded one: it may have been before that one. */
+	if (x86_ops->put != NULL)
+		x86_ops->put(v);
+	if (cpu->loaded == v)
+		cpu->loaded = NULL;
+	x86_attend(v, X86_ATTENTION_LOAD);
 }
 
 static void read_cpuid(uint32_t leaf, uint32_t subleaf, struct cpuid_regs *out)
@@ -97,6 +159,8 @@ status_t virt_vcpu_create(uint32_t guest_id, uint32_t vcpu_id, struct slat_space
 	v->virt.guest_id = guest_id;
 	v->virt.vcpu_id = vcpu_id;
 	v->virt.slat = slat;
+	if (slat->generation == 0)
+		slat->generation = 1; /* no CPU has seen it: its root's frame may have been another's */
 	struct guest_cpuid_config c = {
 		.apic_id = vcpu_id,
 		.guest_id = guest_id,

@@ -123,6 +123,10 @@ struct virt_ops {
 	void (*destroy)(struct x86_vcpu *v);
 	/* Everything but the registers of enum x86_field: 64-bit segments, nothing pending. Loaded. */
 	void (*boot)(struct x86_vcpu *v);
+	/* The same for several CPUs: each entry obeys docs/shootdown.md. */
+	enum virt_exit_kind (*run_smp)(struct x86_vcpu *v, uint64_t deadline);
+	/* No CPU's any more; it was loaded on this one, if on any. NULL: nothing to do. */
+	void (*put)(struct x86_vcpu *v);
 	/* This CPU's vCPU from now on, until another one is loaded. get, set and the rest below
 	 * want it loaded. The one before gets X86_ATTENTION_LOAD. */
 	void (*load)(struct x86_vcpu *v);
@@ -135,7 +139,8 @@ struct virt_ops {
 	void (*set_window)(struct x86_vcpu *v, bool on);
 	void (*inject)(struct x86_vcpu *v, uint32_t info, uint32_t error, uint32_t length);
 	void (*flush_guest)(struct x86_vcpu *v); /* its own translations (gva) */
-	/* At once, on this CPU. NULL: the back end compares the space's generation at each entry. */
+	/* At once, on this CPU. NULL: the back end compares the space's generation at each entry. With
+	 * several CPUs called from an entry that finds a new generation. */
 	void (*slat_flush)(struct slat_space *s);
 	/* What the back end leaves in the processor between exits (see vcpu_live.h): moved when
 	 * another vCPU comes. NULL: nothing. */
@@ -159,6 +164,8 @@ extern enum virt_exit_kind (*const x86_handlers[X86_EXIT_COUNT])(struct x86_vcpu
 /* Does what attention and time ask for. false: the deadline has passed. */
 bool x86_prepare(struct x86_vcpu *v);
 extern const struct virt_ops *x86_ops; /* the machine's back end; set once at boot */
+/* This CPU's translations of the vCPU's space are older than `generation`. From its entry. */
+void x86_space_flush(struct x86_vcpu *v, uint64_t generation);
 void x86_inject_gp(struct x86_vcpu *v);
 void x86_inject(struct x86_vcpu *v, uint32_t info, uint32_t error, uint32_t length);
 void x86_fail(struct x86_vcpu *v, const char *fmt, ...) PRINTF(2, 3);

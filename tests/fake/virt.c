@@ -58,6 +58,15 @@ enum virt_exit_kind virt_run(struct virt_vcpu *v, uint64_t deadline_tsc)
 	return (enum virt_exit_kind)v->exit.kind;
 }
 
+void virt_put(struct virt_vcpu *v)
+{
+	(void)v;
+}
+
+void virt_several_cpus(void)
+{
+}
+
 void virt_raise(struct virt_vcpu *v, uint8_t vector)
 {
 	fake_vcpu(v)->pending[vector] = 1;

@@ -13,19 +13,19 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from machine import BACKEND, OUT, Machine  # noqa: E402
+from machine import FLAVOUR, OUT, Machine  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def machine(request):
     """Booted to the prompt with the file's CONFIG; ended when its last test is done."""
     module = request.module
-    name = f"{module.__name__}-{BACKEND}"
+    name = f"{module.__name__}-{FLAVOUR}"
     (OUT / f"{name}.log").unlink(missing_ok=True)
     m = Machine(name)
     try:
         m.boot(config=getattr(module, "CONFIG", "demo"), cpu_model=getattr(module, "CPU_MODEL", None), memory=getattr(module, "MEMORY", "256M"),
-               cpus=getattr(module, "CPUS", 1))
+               cpus=getattr(module, "CPUS", None))
         yield m
     finally:
         m.close()
@@ -34,7 +34,7 @@ def machine(request):
 @pytest.fixture
 def own_machine(request):
     """A machine of the test's own, not started: for tests that end it or boot it differently."""
-    name = f"{request.node.name}-{BACKEND}"
+    name = f"{request.node.name}-{FLAVOUR}"
     (OUT / f"{name}.log").unlink(missing_ok=True)
     m = Machine(name)
     yield m

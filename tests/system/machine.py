@@ -10,7 +10,8 @@
 
 All that the machine prints is saved in build/system/<name>.log.
 
-The back end is BACKEND (environment AEROSTAT_BACKEND: vmx or svm): VMX in Bochs, SVM in QEMU.
+The back end is BACKEND (environment AEROSTAT_BACKEND: vmx or svm): VMX in Bochs, SVM in QEMU. Machines
+have CPUS processors (AEROSTAT_CPUS, 1) where a test does not ask for a number.
 """
 import fcntl
 import json
@@ -33,6 +34,8 @@ ESCAPE = "\x1d"  # Ctrl-]: back from a guest's console
 SLOTS = 2  # emulators at a time on this machine (two cores)
 BOOT_SECONDS = 120
 BACKEND = os.environ.get("AEROSTAT_BACKEND", "vmx")
+CPUS = int(os.environ.get("AEROSTAT_CPUS", "1"))
+FLAVOUR = f"{BACKEND}{CPUS if CPUS > 1 else ''}"  # in the names of logs and reports
 EMULATORS = {"vmx": "bochs", "svm": "qemu"}
 COMMAND_SECONDS = 60
 ANSI = re.compile(r"\x1b(\[[0-9;=?]*[A-Za-z]|[()][A-Z0-9])")
@@ -94,10 +97,10 @@ class Machine:
 
     # ---- life ------------------------------------------------------------------------------
 
-    def start(self, config="demo", emulator=None, cpu_model=None, memory="256M", cpus=1, timeout=900,
+    def start(self, config="demo", emulator=None, cpu_model=None, memory="256M", cpus=None, timeout=900,
               extra=()):
         """Starts the emulator and returns at once; `timeout` bounds the whole run."""
-        args = ["--emulator", emulator or EMULATORS[BACKEND], "--memory", memory, "--cpus", str(cpus), "--timeout", str(timeout),
+        args = ["--emulator", emulator or EMULATORS[BACKEND], "--memory", memory, "--cpus", str(cpus or CPUS), "--timeout", str(timeout),
                 "--config", str(config_path(config, self.folder.name)), *map(str, extra)]
         if cpu_model:
             args += ["--cpu-model", cpu_model]

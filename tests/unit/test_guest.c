@@ -49,7 +49,7 @@ static void created(void **state)
 	(void)state;
 	assert_int_equal(guest_count(), 1);
 	assert_int_equal(g->state, GUEST_RUNNING);
-	assert_int_equal(g->vcpu[0].state, VCPU_RUNNABLE);
+	assert_int_equal(vcpu_state(&g->vcpu[0]), VCPU_RUNNABLE);
 	assert_ptr_equal(guest_find("vm0"), g);
 	assert_null(guest_find("vm"));
 	char id[8];
@@ -169,12 +169,12 @@ static void states(void **state)
 	(void)state;
 	assert_int_equal(guest_unpause(g), ERR_BUSY);
 	assert_int_equal(guest_pause(g), OK);
-	assert_int_equal(g->vcpu[0].state, VCPU_STOPPED);
+	assert_int_equal(vcpu_state(&g->vcpu[0]), VCPU_STOPPED);
 	assert_int_equal(guest_pause(g), ERR_BUSY);
 	guest_state_letters(g, letters);
 	assert_string_equal(letters, "--p---");
 	assert_int_equal(guest_unpause(g), OK);
-	assert_int_equal(g->vcpu[0].state, VCPU_RUNNABLE);
+	assert_int_equal(vcpu_state(&g->vcpu[0]), VCPU_RUNNABLE);
 	guest_crash(g, "for reason %d", 7);
 	assert_int_equal(g->state, GUEST_CRASHED);
 	assert_string_equal(g->reason, "for reason 7");

@@ -116,7 +116,7 @@ static void endings(void **state)
 	(void)state;
 	(void)fake_hv_call(g, AERO_HC_SHUTDOWN, AERO_SHUTDOWN_POWEROFF, 0, 0);
 	assert_int_equal(g->state, GUEST_SHUTDOWN);
-	assert_int_equal(g->vcpu[0].state, VCPU_STOPPED);
+	assert_int_equal(vcpu_state(&g->vcpu[0]), VCPU_STOPPED);
 	(void)fake_hv_call(other, AERO_HC_SHUTDOWN, AERO_SHUTDOWN_CRASH, 42, 0);
 	assert_int_equal(other->state, GUEST_CRASHED);
 	assert_non_null(strstr(other->reason, "42"));

@@ -21,6 +21,12 @@ struct step {
 	void (*prepare)(struct x86_vcpu *v); /* registers and v->info of this exit; may be NULL */
 };
 
+struct pcpu *smp_cpu(uint32_t index)
+{
+	(void)index;
+	return &fake_pcpu;
+}
+
 static const struct step *script;
 static uint32_t entries, flushes, times_set, loads, live_moves;
 static uint64_t field[X86_FIELD_COUNT];
@@ -59,7 +65,7 @@ static const struct virt_ops be_hot = { .enter = be_enter, .skip = be_skip,
 
 static enum virt_exit_kind be_run(struct x86_vcpu *v, uint64_t deadline)
 {
-	return x86_run_loop(v, deadline, &be_hot);
+	return x86_run_loop(v, deadline, &be_hot, false);
 }
 
 static status_t be_cpu_on(struct virt_cpu *cpu, const char **why)

@@ -1,4 +1,5 @@
 #include "vmm/base/log.h"
+#include "vmm/base/cpu.h"
 #include "vmm/base/fmt.h"
 #include "vmm/base/lock.h"
 #include "vmm/base/string.h"
@@ -9,6 +10,11 @@
 static struct spinlock log_lock = SPINLOCK_INIT(LOCK_RANK_LOG);
 static char ring[LOG_RING_BYTES];
 static uint64_t total, held, overwritten_lines;
+
+/* Guarded by log_lock: whole lines of other CPUs for the sink, oldest first. */
+#define AWAY_BYTES 2048u
+static char away[AWAY_BYTES];
+static uint32_t away_bytes; /* read without the lock as a hint */
 
 /* Set once at boot. */
 static log_sink_fn sink;
@@ -71,30 +77,76 @@ void log_printf(enum log_level level, const char *fmt, ...)
 			line[i] = '?';
 	line[bytes++] = '\n';
 
+	bool show = sink && level <= sink_level, here = cpu_index() == 0;
+
 	spin_lock(&log_lock);
 	store(line, bytes);
+	if (show && !here && bytes <= AWAY_BYTES - away_bytes) {
+		memcpy(away + away_bytes, line, bytes);
+		away_bytes += (uint32_t)bytes;
+	}
 	spin_unlock(&log_lock);
-	if (sink && level <= sink_level)
-		sink(line, bytes);
+	if (!show || !here)
+		return;
+	log_poll();
+	sink(line, bytes);
+}
+
+/* The first line that waits; its length, 0: none. */
+static size_t take_away(char line[LINE_BYTES])
+{
+	size_t n = 0;
+
+	spin_lock(&log_lock);
+	while (n < away_bytes && n < LINE_BYTES && (n == 0 || away[n - 1] != '\n'))
+		n++;
+	memcpy(line, away, n);
+	away_bytes -= (uint32_t)n;
+	memmove(away, away + n, away_bytes);
+	spin_unlock(&log_lock);
+	return n;
+}
+
+void log_poll(void)
+{
+	char line[LINE_BYTES];
+	size_t n;
+
+	while (__atomic_load_n(&away_bytes, __ATOMIC_RELAXED) && (n = take_away(line)))
+		if (sink)
+			sink(line, n);
+}
+
+/* The stored line at *at or the oldest behind it, which others may have overwritten meanwhile; *at is
+ * then behind it. 0: none. */
+static size_t line_at(uint64_t *at, char line[LINE_BYTES])
+{
+	size_t n = 0;
+
+	spin_lock(&log_lock);
+	*at = MAX(*at, total - held);
+	while (*at < total && n < LINE_BYTES) {
+		line[n] = ring_at((*at)++);
+		if (line[n++] == '\n')
+			break;
+	}
+	spin_unlock(&log_lock);
+	return n;
 }
 
 void log_replay(void (*emit)(void *ctx, const char *line, size_t bytes), void *ctx)
 {
 	char line[LINE_BYTES];
-	uint64_t at = total - held;
+	uint64_t at = 0;
+	size_t n;
 
-	if (overwritten_lines) {
-		int n = fmt_snprintf(line, sizeof(line), "(%lu older lines were overwritten)\n",
-			overwritten_lines);
-		emit(ctx, line, (size_t)n);
-	}
-	while (at < total) {
-		size_t n = 0;
-		while (at < total && n < sizeof(line)) {
-			line[n] = ring_at(at++);
-			if (line[n++] == '\n')
-				break;
-		}
+	spin_lock(&log_lock);
+	uint64_t lost = overwritten_lines;
+	spin_unlock(&log_lock);
+	if (lost) {
+		n = (size_t)fmt_snprintf(line, sizeof(line), "(%lu older lines were overwritten)\n", lost);
 		emit(ctx, line, n);
 	}
+	while ((n = line_at(&at, line)))
+		emit(ctx, line, n);
 }

@@ -19,9 +19,13 @@ void log_printf(enum log_level level, const char *fmt, ...) PRINTF(2, 3);
 #define log_info(...)  log_printf(LOG_INFO, __VA_ARGS__)
 #define log_debug(...) log_printf(LOG_DEBUG, __VA_ARGS__)
 
-/* Where lines go besides the ring; NULL for nowhere. Set once at boot. `line` ends in "\n". */
+/* Where lines go besides the ring; NULL for nowhere. Set once at boot. `line` ends in "\n". Called on CPU 0
+ * only: the other CPUs' lines wait for log_poll(). */
 typedef void (*log_sink_fn)(const char *line, size_t bytes);
 void log_set_sink(log_sink_fn sink, enum log_level max_level);
+
+/* CPU 0: hands on what other CPUs have logged since. Lines that did not fit the wait are in the ring. */
+void log_poll(void);
 
 /* Stamp source in ns for new lines; NULL stamps 0. Set once at boot. */
 void log_set_clock(uint64_t (*now_ns)(void));

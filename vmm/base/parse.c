@@ -113,3 +113,45 @@ char *format_size(char *buf, size_t n, uint64_t bytes)
 		fmt_snprintf(buf, n, "%lu%c", whole, units[u]);
 	return buf;
 }
+
+/* Digits from *text on, which then stands behind them. */
+static status_t take_cpu(const char **text, uint32_t *cpu)
+{
+	const char *c = *text;
+	uint32_t n = 0;
+
+	if (*c < '0' || *c > '9')
+		return ERR_FORMAT;
+	for (; *c >= '0' && *c <= '9'; c++)
+		n = MIN(n * 10 + (uint32_t)(*c - '0'), 1000u);
+	*text = c;
+	*cpu = n;
+	return n < 64 ? OK : ERR_RANGE;
+}
+
+status_t parse_cpus(const char *text, uint64_t *mask)
+{
+	uint64_t all = 0;
+
+	for (;;) {
+		uint32_t first, last;
+		status_t s = take_cpu(&text, &first);
+
+		last = first;
+		if (s == OK && *text == '-') {
+			text++;
+			s = take_cpu(&text, &last);
+		}
+		if (s != OK)
+			return s;
+		if (last < first)
+			return ERR_RANGE;
+		all |= UINT64_MAX >> (63 - (last - first)) << first;
+		if (*text == '\0')
+			break;
+		if (*text++ != ',')
+			return ERR_FORMAT;
+	}
+	*mask = all;
+	return OK;
+}

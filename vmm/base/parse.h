@@ -12,5 +12,8 @@ status_t parse_size(const char *text, uint64_t bare_unit, uint64_t *bytes) MUST_
 /* Decimal, or hex with 0x. ERR_FORMAT, ERR_RANGE (above max). */
 status_t parse_u64(const char *text, uint64_t max, uint64_t *out) MUST_CHECK;
 
+/* "0-3,5": a mask of CPU numbers. ERR_FORMAT; ERR_RANGE (above 63, or a range backwards). */
+status_t parse_cpus(const char *text, uint64_t *mask) MUST_CHECK;
+
 /* "16M", "1.5M", "4K", "120M": at most one decimal, for people. Returns buf. */
 char *format_size(char *buf, size_t n, uint64_t bytes);

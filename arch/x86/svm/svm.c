@@ -94,6 +94,7 @@ static void describe(void)
 		.invpcid = svm_caps.invpcid,
 		.cpu_on = cpu_on,
 		.run = svm_run,
+		.run_smp = svm_run_smp,
 		.create = svm_create,
 		.destroy = svm_destroy,
 		.boot = svm_boot,

@@ -57,6 +57,7 @@ void svm_flush_guest(struct x86_vcpu *v);
 
 /* svm_run.c, svm_exit.c */
 enum virt_exit_kind svm_run(struct x86_vcpu *v, uint64_t deadline);
+enum virt_exit_kind svm_run_smp(struct x86_vcpu *v, uint64_t deadline);
 /* Any exit but NPF, and VMMCALL and CPUID where next_rip is the processor's. */
 enum x86_exit_kind svm_translate(struct svm_vcpu *v, uint64_t code);
 /* An event whose delivery was cut short by this exit. */

@@ -38,7 +38,7 @@ static inline __attribute__((always_inline)) enum x86_exit_kind slat_fault(struc
 static inline __attribute__((always_inline)) enum x86_exit_kind enter(struct x86_vcpu **vp)
 {
 	struct svm_vcpu *v = svm_vcpu(*vp);
-	uint64_t code, generation = v->x.virt.slat->generation;
+	uint64_t code, generation = __atomic_load_n(&v->x.virt.slat->generation, __ATOMIC_ACQUIRE);
 	if (UNLIKELY(v->seen != generation)) {
 		v->seen = generation;
 		svm_flush_guest(*vp);
@@ -81,5 +81,10 @@ static const struct virt_ops hot = { .enter = enter, .skip = skip, .in_kernel = 
 
 enum virt_exit_kind svm_run(struct x86_vcpu *v, uint64_t deadline)
 {
-	return x86_run_loop(v, deadline, &hot);
+	return x86_run_loop(v, deadline, &hot, false);
+}
+
+enum virt_exit_kind svm_run_smp(struct x86_vcpu *v, uint64_t deadline)
+{
+	return x86_run_loop(v, deadline, &hot, true);
 }

@@ -45,6 +45,7 @@ status_t vmx_create(struct x86_vcpu *v) MUST_CHECK;
 void vmx_destroy(struct x86_vcpu *v);
 void vmx_boot(struct x86_vcpu *v);
 void vmx_load(struct x86_vcpu *v);
+void vmx_put(struct x86_vcpu *v);
 uint64_t vmx_get(struct x86_vcpu *v, enum x86_field f);
 void vmx_set(struct x86_vcpu *v, enum x86_field f, uint64_t value);
 void vmx_skip(struct x86_vcpu *v);
@@ -65,6 +66,7 @@ void vmx_slat_open(struct slat_space *s); /* before its first use */
 
 /* vmx_run.c, vmx_exit.c */
 enum virt_exit_kind vmx_run(struct x86_vcpu *v, uint64_t deadline);
+enum virt_exit_kind vmx_run_smp(struct x86_vcpu *v, uint64_t deadline);
 /* Any exit; and those but the three frequent ones that vmx_run.c knows by itself. */
 enum x86_exit_kind vmx_understand(struct x86_vcpu *v, uint32_t reason);
 enum x86_exit_kind vmx_translate(struct x86_vcpu *v, uint32_t reason);

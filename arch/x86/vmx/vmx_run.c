@@ -84,7 +84,12 @@ static const struct virt_ops hot = { .enter = enter, .skip = skip, .in_kernel = 
 
 enum virt_exit_kind vmx_run(struct x86_vcpu *v, uint64_t deadline)
 {
-	return x86_run_loop(v, deadline, &hot);
+	return x86_run_loop(v, deadline, &hot, false);
+}
+
+enum virt_exit_kind vmx_run_smp(struct x86_vcpu *v, uint64_t deadline)
+{
+	return x86_run_loop(v, deadline, &hot, true);
 }
 
 void vmx_skip(struct x86_vcpu *v)

@@ -21,7 +21,7 @@
 #define CR4_HOST_OWN  (CR4_PAE | CR4_MCE | CR4_VMXE | CR4_OSXSAVE)
 #define TIMER_MAX     0xffffffffull
 
-/* VPIDs: 1 .. 4095. Single CPU; issue 4 puts a lock around it. */
+/* VPIDs: 1 .. 4095. Atomic. */
 static uint64_t vpid_used[64] = { 1 };
 
 static uint16_t vpid_get(void)
@@ -29,11 +29,13 @@ static uint16_t vpid_get(void)
 	if (!vmx_caps.vpid)
 		return 0;
 	for (uint32_t i = 0; i < ARRAY_COUNT(vpid_used); i++) {
-		if (vpid_used[i] == UINT64_MAX)
-			continue;
-		uint32_t bit = (uint32_t)__builtin_ctzll(~vpid_used[i]);
-		vpid_used[i] |= 1ull << bit;
-		return (uint16_t)(i * 64 + bit);
+		uint64_t used = __atomic_load_n(&vpid_used[i], __ATOMIC_RELAXED);
+		while (used != UINT64_MAX) {
+			uint32_t bit = (uint32_t)__builtin_ctzll(~used);
+			if (__atomic_compare_exchange_n(&vpid_used[i], &used, used | 1ull << bit,
+				    false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+				return (uint16_t)(i * 64 + bit);
+		}
 	}
 	return 0; /* all taken: this vCPU's translations are flushed by each entry and exit */
 }
@@ -41,7 +43,7 @@ static uint16_t vpid_get(void)
 static void vpid_put(uint16_t vpid)
 {
 	if (vpid != 0)
-		vpid_used[vpid / 64] &= ~(1ull << vpid % 64);
+		__atomic_fetch_and(&vpid_used[vpid / 64], ~(1ull << vpid % 64), __ATOMIC_ACQ_REL);
 }
 
 static uint64_t cr4_guest_own(const struct vmx_vcpu *v)
@@ -222,8 +224,21 @@ void vmx_load(struct x86_vcpu *x)
 		x86_attend(cpu->loaded, X86_ATTENTION_LOAD);
 	HV_BUG_ON(!vmptrld(va_to_hpa(v->vmcs).v));
 	cpu->loaded = x;
-	if (v->host != this_cpu())
-		host_state(v);
+	if (v->host == this_cpu())
+		return;
+	/* What this CPU cached for it when it was here last may be out of date. */
+	if (v->host != NULL)
+		vmx_flush_guest(x);
+	host_state(v);
+}
+
+/* "Software should use the VMCLEAR instruction before ... another logical processor" (SDM vol. 3C,
+ * Software Use of Virtual-Machine Control Structures). The next entry is a launch again. */
+void vmx_put(struct x86_vcpu *x)
+{
+	struct vmx_vcpu *v = vmx_vcpu(x);
+	HV_BUG_ON(!vmclear(va_to_hpa(v->vmcs).v));
+	v->launched = false;
 }
 
 /* ---- registers ------------------------------------------------------------------------------ */
