@@ -22,19 +22,8 @@ static struct {
 	uint64_t next;         /* first sector not given away */
 	uint32_t slot_count;
 	struct block_slot slot[CONFIG_GUEST_MAX * 2];
-	bool claimed; /* atomic */
 	uint8_t bounce[BLOCK_PIECE_SECTORS * AERO_SECTOR_BYTES];
 } block;
-
-bool block_claim(void)
-{
-	return !__atomic_exchange_n(&block.claimed, true, __ATOMIC_ACQUIRE);
-}
-
-void block_release(void)
-{
-	__atomic_store_n(&block.claimed, false, __ATOMIC_RELEASE);
-}
 
 static status_t check_disk(uint32_t index)
 {

@@ -26,13 +26,6 @@ struct block_wait {
 	uint64_t bytes;
 };
 
-/*
- * The disk is one CPU's at a time, without a lock: who finds it taken has its vCPU try again later, and
- * runs others meanwhile. False: taken. Around block_request(); any CPU.
- */
-bool block_claim(void) MUST_CHECK;
-void block_release(void);
-
-/* One request, with the disk claimed: 0 or -AERO_E*, as it goes to the guest. If it lacks memory *wait says for what; nothing
+/* One request, with the disk claimed (vmm/disk_turn.h): 0 or -AERO_E*, as it goes to the guest. If it lacks memory *wait says for what; nothing
  * is promised of the buffer then, and the request may be made again. */
 int64_t block_request(struct guest *g, const struct aero_block_req *r, struct block_wait *wait);

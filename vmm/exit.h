@@ -8,6 +8,7 @@ enum exit_action {
 	EXIT_YIELD,   /* its turn is over; if it is still RUNNING it goes to the end of the queue */
 	EXIT_HALT,    /* it sleeps until it has work */
 	EXIT_WAIT,    /* it waits for memory */
+	EXIT_DISK,    /* it waits for its turn at the disk */
 };
 
 typedef enum exit_action (*exit_fn)(struct vcpu *v);

@@ -129,12 +129,25 @@ static status_t check_new(const struct config_guest *c, char error[CONFIG_ERROR_
 	return OK;
 }
 
+/* A guest's share of the CPUs, divided among its vCPUs. */
+static uint32_t vcpu_weight(const struct config_guest *c)
+{
+	return MAX(c->cpu_shares / GUEST_VCPU_MAX, 1u);
+}
+
 void guest_set_max(struct guest *g, uint64_t bytes)
 {
 	uint64_t pages = bytes / PAGE_BYTES;
 
 	g->config.max_bytes = bytes;
 	frame_account_set_max(&g->p2m.account, pages + p2m_tables_for(g->p2m.gfn_count));
+}
+
+void guest_set_cpu_shares(struct guest *g, uint32_t shares)
+{
+	g->config.cpu_shares = shares;
+	for (uint32_t i = 0; i < g->vcpu_count; i++)
+		sched_set(&g->vcpu[i], vcpu_weight(&g->config), g->vcpu[i].fair.cpus);
 }
 
 static status_t make_memory(struct guest *g, char error[CONFIG_ERROR_BYTES])
@@ -181,12 +194,6 @@ static status_t make_vcpu(struct guest *g, char error[CONFIG_ERROR_BYTES])
 	if (s == OK)
 		virt_boot(v->virt, &boot);
 	return s;
-}
-
-/* A guest's share of the CPUs, divided among its vCPUs. */
-static uint32_t vcpu_weight(const struct config_guest *c)
-{
-	return MAX(c->cpu_shares / GUEST_VCPU_MAX, 1u);
 }
 
 static struct guest *alloc_guest(const struct config_guest *config)
@@ -435,7 +442,7 @@ const char *guest_state_name(enum guest_state s)
 void guest_state_letters(const struct guest *g, char out[7])
 {
 	enum vcpu_state v = vcpu_state(&g->vcpu[0]);
-	bool blocked = v == VCPU_HALTED || v == VCPU_WAIT_MEMORY;
+	bool blocked = v == VCPU_HALTED || v == VCPU_WAIT_MEMORY || v == VCPU_WAIT_DISK;
 
 	memcpy(out, "------", 7);
 	switch (g->state) {

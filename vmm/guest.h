@@ -31,6 +31,7 @@ enum vcpu_state {
 	VCPU_RUNNING,
 	VCPU_HALTED,      /* HLT: until an interrupt or its timer */
 	VCPU_WAIT_MEMORY, /* its page cannot be given yet */
+	VCPU_WAIT_DISK,   /* another has the disk */
 	VCPU_STOPPED,     /* its guest is not RUNNING, or about to be */
 };
 
@@ -136,6 +137,9 @@ uint32_t guest_count(void);
 
 /* mem-max: it never holds more memory than this (its page tables apart). min <= bytes <= memory. */
 void guest_set_max(struct guest *g, uint64_t bytes);
+
+/* Its weight when processors are short: 1 .. FAIR_WEIGHT_MAX. Control plane. */
+void guest_set_cpu_shares(struct guest *g, uint32_t shares);
 
 /* Raises AERO_EVENT_* bits: pending, interrupt, wake. */
 void guest_event(struct guest *g, uint32_t events);

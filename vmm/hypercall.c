@@ -2,6 +2,7 @@
 
 #include "mm/audit.h"
 #include "vmm/block.h"
+#include "vmm/disk_turn.h"
 #include "vmm/hcdecode.h"
 #include "vmm/memwait.h"
 #include "vmm/overcommit.h"
@@ -11,7 +12,7 @@
 /* What a handler returns besides a value or -AERO_E*. No AERO_E* is as large. */
 #define HC_AGAIN INT64_MIN       /* a page is not to be had now: wait, then run it again */
 #define HC_GONE  (INT64_MIN + 1) /* the guest is not RUNNING any more */
-#define HC_LATER (INT64_MIN + 2) /* something is busy: run it again after others */
+#define HC_DISK  (INT64_MIN + 2) /* another has the disk: run it again later */
 
 #define CONSOLE_CHUNK 256u
 #define SCRUB_MAX     8192u /* frames a call: bounds its time */
@@ -91,15 +92,15 @@ static int64_t hc_block_io(struct vcpu *v, uint64_t gpa, uint64_t count, uint64_
 	(void)c;
 	if (s != OK)
 		return copy_error(v, s, gpa, bytes, P2M_READ);
-	if (!block_claim())
-		return HC_LATER;
+	if (!disk_claim(v))
+		return HC_DISK;
 	for (; tried < count && sectors < BLOCK_CALL_SECTORS; tried++) {
 		req[tried].status = (int16_t)block_request(g, &req[tried], &wait);
 		if (wait.bytes)
 			break;
 		sectors += MIN(req[tried].sectors, HC_BLOCK_SECTORS_MAX);
 	}
-	block_release();
+	disk_release();
 	if (wait.bytes && tried == 0)
 		return copy_error(v, ERR_NOMEM, wait.gpa.v, wait.bytes,
 			req[0].op == AERO_BLOCK_WRITE ? P2M_READ : P2M_WRITE);
@@ -256,9 +257,9 @@ static enum exit_action finish(struct vcpu *v, int64_t result)
 		return EXIT_YIELD;
 	if (result == HC_AGAIN)
 		return memwait_hypercall(v, v->call_gpa, v->call_bytes, v->call_access);
-	if (result == HC_LATER) {
+	if (result == HC_DISK) {
 		virt_hypercall_again(v->virt);
-		return EXIT_YIELD;
+		return EXIT_DISK;
 	}
 	v->guest->hypercall_errors += result < 0;
 	v->virt->gpr[VIRT_RAX] = (uint64_t)result;

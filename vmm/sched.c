@@ -1,4 +1,5 @@
 /* Each CPU's loop: pick, run, put back, rest. docs/scheduling.md, "A CPU". */
+#include "vmm/disk_turn.h"
 #include "vmm/exit.h"
 #include "vmm/overcommit.h"
 #include "vmm/platform.h"
@@ -28,6 +29,7 @@ void sched_init(void)
 		list_init(&c->halted);
 	}
 	sched_waiters_init();
+	disk_turn_init();
 }
 
 void sched_set_poll(bool (*poll)(void))
@@ -193,15 +195,19 @@ static void put_back(struct sched_cpu *c, struct vcpu *v, enum exit_action actio
 		sched_set_where(v, VCPU_STOPPED, 0);
 	} else if (action == EXIT_HALT) {
 		fall_asleep(c, v, now);
-	} else if (action == EXIT_WAIT) {
+	} else if (action == EXIT_WAIT || action == EXIT_DISK) {
 		fair_dequeue(&v->fair);
 	} else {
 		sched_set_where(v, VCPU_RUNNABLE, c->index);
 		fair_put(&c->fair);
 	}
 	spin_unlock(&c->lock);
-	if (!stop && action == EXIT_WAIT)
+	if (stop)
+		return;
+	if (action == EXIT_WAIT)
 		sched_waiters_add(v);
+	else if (action == EXIT_DISK)
+		disk_wait_add(v);
 }
 
 /* It got through a turn without waiting again. */
@@ -256,6 +262,7 @@ static bool control(uint64_t now)
 {
 	if (sched_waiters_any())
 		sched_waiters_poll(now);
+	disk_turn_poll(now);
 	bool busy = control_poll && control_poll();
 
 	overcommit_poll(platform_ns());

@@ -25,6 +25,8 @@ void sched_add(struct vcpu *v);
  */
 void sched_stop(struct vcpu *v);
 void sched_stop_wait(struct vcpu *v);
+/* control: another weight, another mask. What it does goes on. */
+void sched_set(struct vcpu *v, uint32_t weight, uint64_t cpus);
 /* Any CPU, after something was raised: it looks at it soon, wherever it is. Takes SCHED only. */
 void sched_wake(struct vcpu *v);
 /* From the exit path of `v`: an interrupt came. True: its turn ends, there is something else to do. */

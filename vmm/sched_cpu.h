@@ -1,4 +1,4 @@
-/* What the scheduler's files share. Only vmm/sched*.c include it. */
+/* What the scheduler's files share. Only vmm/sched*.c and vmm/disk_turn.c include it. */
 #pragma once
 
 #include "vmm/base/cpu.h"

@@ -1,4 +1,5 @@
 /* Waking, placing and stopping a vCPU, from any CPU: docs/scheduling.md, "A waker". */
+#include "vmm/disk_turn.h"
 #include "vmm/platform.h"
 #include "vmm/sched_cpu.h"
 
@@ -137,6 +138,7 @@ void sched_wake(struct vcpu *v)
 			sched_poke_control();
 			return;
 		case VCPU_RUNNABLE:
+		case VCPU_WAIT_DISK:
 		case VCPU_STOPPED:
 			return; /* it looks before it goes on */
 		}
@@ -149,14 +151,8 @@ void sched_poke_control(void)
 		platform_kick(0);
 }
 
-void sched_add(struct vcpu *v)
+static void add_halted(struct vcpu *v)
 {
-	__atomic_store_n(&v->stop, false, __ATOMIC_SEQ_CST);
-	virt_put(v->virt);
-	if (!v->halted || virt_has_work(v->virt, platform_tsc())) {
-		sched_place(v);
-		return;
-	}
 	struct sched_cpu *c = choose(v);
 
 	/* As on its way into HLT: whoever raised something before this store is seen after it. */
@@ -169,6 +165,20 @@ void sched_add(struct vcpu *v)
 		sched_wake(v);
 	else if (claim_idle(c))
 		platform_kick(c->index); /* it counts with the timer of this one, too */
+}
+
+void sched_add(struct vcpu *v)
+{
+	__atomic_store_n(&v->stop, false, __ATOMIC_SEQ_CST);
+	virt_put(v->virt);
+	if (!v->halted || virt_has_work(v->virt, platform_tsc()))
+		sched_place(v);
+	else
+		add_halted(v);
+	/* Another of its guest's may have failed meanwhile, and its wish to stop this one been lost above. */
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&v->guest->state, __ATOMIC_RELAXED) != GUEST_RUNNING)
+		sched_stop(v);
 }
 
 /* RUNNABLE or HALTED on a CPU as `where` says. False: not any more. */
@@ -202,6 +212,8 @@ static bool try_stop(struct vcpu *v)
 	case VCPU_RUNNABLE:
 	case VCPU_HALTED:
 		return take_off(v, where);
+	case VCPU_WAIT_DISK:
+		return disk_wait_remove(v);
 	case VCPU_WAIT_MEMORY:
 		if (cpu_index() != 0) {
 			sched_poke_control(); /* its to take away */
@@ -239,4 +251,14 @@ void sched_stop_wait(struct vcpu *v)
 		cpu_relax();
 	}
 	v->wait_since_ns = 0;
+}
+
+/* Off all queues first, so that no CPU reads them meanwhile. */
+void sched_set(struct vcpu *v, uint32_t weight, uint64_t cpus)
+{
+	sched_stop_wait(v);
+	fair_set_weight(&v->fair, weight);
+	v->fair.cpus = cpus;
+	if (v->guest->state == GUEST_RUNNING)
+		sched_add(v);
 }

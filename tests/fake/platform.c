@@ -1,21 +1,35 @@
 #include "tests/fake/platform.h"
 
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+#include "vmm/base/cpu.h"
 
 uint64_t platform_tsc_khz = 100000;
 uint64_t fake_tsc = 1, fake_tsc_step;
 
+static uint64_t host_tsc(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_REALTIME, &t);
+	return ((uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec) / 10;
+}
+
 uint64_t platform_tsc(void)
 {
+	if (fake_threads)
+		return host_tsc();
 	fake_tsc += fake_tsc_step;
 	return fake_tsc;
 }
 
 uint64_t platform_ns(void)
 {
-	return fake_tsc * 10;
+	return fake_threads ? host_tsc() * 10 : fake_tsc * 10;
 }
 
 /* ---- serial port ----------------------------------------------------------------------------- */
@@ -66,7 +80,13 @@ bool platform_try_putc(char c)
 
 uint32_t fake_cpu_count = 1;
 uint32_t fake_kicks[FAKE_CPU_MAX];
-void (*fake_on_kick)(uint32_t cpu);
+bool fake_threads;
+static struct {
+	pthread_mutex_t lock;
+	pthread_cond_t kick;
+	bool pending; /* atomic */
+} interrupt[FAKE_CPU_MAX] = { [0 ... FAKE_CPU_MAX - 1] = { PTHREAD_MUTEX_INITIALIZER,
+				      PTHREAD_COND_INITIALIZER, false } };
 
 void platform_cpus_start(void (*main)(void))
 {
@@ -89,9 +109,14 @@ uint32_t platform_cpu_apic_id(uint32_t index)
 
 void platform_kick(uint32_t index)
 {
-	__atomic_fetch_add(&fake_kicks[index % FAKE_CPU_MAX], 1, __ATOMIC_SEQ_CST);
-	if (fake_on_kick)
-		fake_on_kick(index);
+	index %= FAKE_CPU_MAX;
+	__atomic_fetch_add(&fake_kicks[index], 1, __ATOMIC_SEQ_CST);
+	if (!fake_threads)
+		return;
+	pthread_mutex_lock(&interrupt[index].lock);
+	__atomic_store_n(&interrupt[index].pending, true, __ATOMIC_SEQ_CST);
+	pthread_cond_signal(&interrupt[index].kick);
+	pthread_mutex_unlock(&interrupt[index].lock);
 }
 
 /* ---- idle and the end ------------------------------------------------------------------------ */
@@ -100,10 +125,36 @@ uint32_t fake_idle_count;
 int fake_shutdown_code = -1;
 void *fake_shutdown_return;
 
+/* At most a second, as the real one. */
+static void idle_thread(uint64_t until_tsc)
+{
+	uint32_t me = cpu_index() % FAKE_CPU_MAX;
+	uint64_t until = MIN(until_tsc, host_tsc() + 1000 * platform_tsc_khz);
+	struct timespec t = { .tv_sec = (time_t)(until / 100000000),
+		.tv_nsec = (long)(until % 100000000 * 10) };
+
+	pthread_mutex_lock(&interrupt[me].lock);
+	while (!interrupt[me].pending &&
+		!pthread_cond_timedwait(&interrupt[me].kick, &interrupt[me].lock, &t))
+		;
+	__atomic_store_n(&interrupt[me].pending, false, __ATOMIC_SEQ_CST);
+	pthread_mutex_unlock(&interrupt[me].lock);
+}
+
+bool fake_take_kick(void)
+{
+	return __atomic_exchange_n(&interrupt[cpu_index() % FAKE_CPU_MAX].pending, false,
+		__ATOMIC_SEQ_CST);
+}
+
 void platform_idle(uint64_t until_tsc)
 {
 	uint64_t latest = fake_tsc + platform_tsc_khz;
 
+	if (fake_threads) {
+		idle_thread(until_tsc);
+		return;
+	}
 	fake_idle_count++;
 	if (until_tsc > fake_tsc)
 		fake_tsc = MIN(until_tsc, latest);

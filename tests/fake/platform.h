@@ -18,7 +18,10 @@ extern uint32_t fake_idle_count;
 #define FAKE_CPU_MAX 8u
 extern uint32_t fake_cpu_count;             /* of platform_cpu_count(); 1 */
 extern uint32_t fake_kicks[FAKE_CPU_MAX];   /* platform_kick() a CPU; atomic */
-extern void (*fake_on_kick)(uint32_t cpu);  /* NULL: nothing */
+/* For threads that play CPUs: the clock is the host's, a kick stays pending until it is taken, and
+ * platform_idle() sleeps until one comes. */
+extern bool fake_threads;
+bool fake_take_kick(void); /* of this thread's CPU: what ends guest mode */
 
 /* A disk of `sectors` zeroed sectors; the one before it at that index is dropped. 0: none. */
 void fake_disk(uint32_t index, uint64_t sectors);

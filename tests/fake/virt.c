@@ -69,13 +69,13 @@ void virt_several_cpus(void)
 
 void virt_raise(struct virt_vcpu *v, uint8_t vector)
 {
-	fake_vcpu(v)->pending[vector] = 1;
+	__atomic_store_n(&fake_vcpu(v)->pending[vector], 1, __ATOMIC_SEQ_CST);
 }
 
 static int lowest_pending(const struct fake_vcpu *f)
 {
 	for (int i = 0; i < 256; i++) {
-		if (f->pending[i])
+		if (__atomic_load_n(&f->pending[i], __ATOMIC_SEQ_CST))
 			return i;
 	}
 	return -1;
@@ -86,7 +86,7 @@ int fake_virt_take(struct fake_vcpu *v)
 	int vector = v->interrupts ? lowest_pending(v) : -1;
 
 	if (vector >= 0)
-		v->pending[vector] = 0;
+		__atomic_store_n(&v->pending[vector], 0, __ATOMIC_SEQ_CST);
 	return vector;
 }
 

@@ -93,6 +93,7 @@ class Machine:
         self.name = re.sub(r"[^\w.-]", "_", name)
         self.slot = Slot()
         self.child = self.log = None
+        self.marks = 0
         self.folder = tempfile.TemporaryDirectory(prefix="aerostat-test.")
 
     # ---- life ------------------------------------------------------------------------------
@@ -202,15 +203,12 @@ class Machine:
         """To a guest's console, at its shell's prompt."""
         self.child.send(f"console {guest}\r")
         self.wait("\r?\n", seconds)
-        time.sleep(0.2)
-        self.child.send("\r")  # its prompt may have scrolled by long ago
+        # Its prompt may have scrolled by long ago, or be in the backlog, or not have come yet: what tells
+        # is the answer to a word that nobody has said before.
+        self.marks += 1
+        self.child.send(f"echo here-{self.marks}\r")
+        self.wait(re.compile(rf"[\r\n]here-{self.marks}\r*\n"), seconds)
         self.wait(GUEST_PROMPT, seconds)
-        time.sleep(0.2)
-        while True:  # prompts that were still in the backlog
-            try:
-                self.child.expect(GUEST_PROMPT, timeout=0.5)
-            except pexpect.TIMEOUT:
-                return
 
     def detach(self):
         self.child.send(ESCAPE)

@@ -155,3 +155,33 @@ status_t parse_cpus(const char *text, uint64_t *mask)
 	*mask = all;
 	return OK;
 }
+
+char *format_cpus(char *buf, size_t n, uint64_t mask, uint32_t count)
+{
+	uint64_t all = UINT64_MAX >> (64 - count);
+	size_t at = 0;
+
+	mask &= all;
+	if (mask == all || !mask) {
+		fmt_snprintf(buf, n, "%s", mask ? "all" : "none");
+		return buf;
+	}
+	for (uint32_t first = 0; first < count; first++) {
+		uint32_t last = first;
+		char piece[8];
+
+		if (!(mask >> first & 1))
+			continue;
+		while (last + 1 < count && (mask >> (last + 1) & 1))
+			last++;
+		fmt_snprintf(piece, sizeof(piece), last > first ? "%u-%u" : "%u", first, last);
+		size_t bytes = strlen(piece) + (at != 0);
+		bool fits = at + bytes + 2 < n;
+		fmt_snprintf(buf + at, n - at, "%s%s", at && fits ? "," : "", fits ? piece : "..");
+		if (!fits)
+			break;
+		at += bytes;
+		first = last;
+	}
+	return buf;
+}

@@ -17,3 +17,5 @@ status_t parse_cpus(const char *text, uint64_t *mask) MUST_CHECK;
 
 /* "16M", "1.5M", "4K", "120M": at most one decimal, for people. Returns buf. */
 char *format_size(char *buf, size_t n, uint64_t bytes);
+/* The other way: "all" if it has all of 0 .. count - 1, else "0-1,3"; cut with ".." if it is too long. */
+char *format_cpus(char *buf, size_t n, uint64_t mask, uint32_t count);
