@@ -1,5 +1,6 @@
 #include "arch/x86/ata.h"
 #include "arch/x86/ata_identify.h"
+#include "arch/x86/clock.h"
 #include "arch/x86/cpu.h"
 #include "vmm/base/log.h"
 #include "vmm/base/string.h"
@@ -43,6 +44,7 @@
 #define SECTORS_MAX       256u
 #define LBA28_END         (1ull << 28)
 #define TIMEOUT_MS        5000u  /* a disk that spins up again */
+#define POLL_MAX_US      64u
 #define FLUSH_TIMEOUT_MS  30000u /* what the standard allows */
 #define IDENTIFY_MS       200u
 #define LOG_PERIOD_NS     1000000000ull
@@ -64,7 +66,7 @@ static struct ata_disk disks[PLATFORM_DISK_MAX] = {
 	{ .base = 0x170, .control = 0x376, .select = DEVICE_SLAVE },
 };
 
-/* Owner: the boot CPU. */
+/* Owner: who has claimed the disk (vmm/disk_turn.h); at boot, CPU 0. */
 static uint64_t log_next_ns;
 static uint32_t log_dropped;
 
@@ -78,7 +80,10 @@ static void reg_write(const struct ata_disk *d, uint32_t reg, uint64_t v)
 	outb((uint16_t)(d->base + reg), (uint8_t)v);
 }
 
-/* The status once BSY is clear, or as it is after `ms`. */
+/*
+ * The status once BSY is clear, or as it is after `ms`. Looked at more and more seldom: a port that is
+ * read without a pause keeps other CPUs off the bus, and in QEMU the disk itself from its turn.
+ */
 static uint8_t wait_ready(const struct ata_disk *d, uint64_t ms)
 {
 	uint8_t status = reg_read(d, REG_STATUS);
@@ -86,8 +91,9 @@ static uint8_t wait_ready(const struct ata_disk *d, uint64_t ms)
 	if (LIKELY(!(status & STATUS_BSY)))
 		return status;
 	uint64_t start = rdtsc(), ticks = platform_ms_to_tsc(ms);
-	while (status & STATUS_BSY && rdtsc() - start < ticks) {
-		cpu_pause();
+	for (uint64_t us = 1; status & STATUS_BSY && rdtsc() - start < ticks;
+		us = MIN(us * 2, POLL_MAX_US)) {
+		clock_spin_us(us);
 		status = reg_read(d, REG_STATUS);
 	}
 	return status;

@@ -4,6 +4,7 @@
 #include "arch/x86/lapic.h"
 #include "arch/x86/percpu.h"
 #include "arch/x86/trap_text.h"
+#include "vmm/platform.h"
 
 #define TRAP_NMI 2u
 #define TRAP_PF  14u
@@ -31,12 +32,25 @@ static void dump_registers(const struct trap_frame *f)
 		read_cr3(), read_cr4());
 }
 
+/* Nothing can be printed without this_cpu(); that it was lost may be the failure itself. */
+static void repair_gs(void)
+{
+	uint64_t gs = rdmsr(MSR_GS_BASE);
+
+	for (uint32_t i = 0; i < platform_cpu_count(); i++)
+		if (gs == (uintptr_t)smp_cpu(i))
+			return;
+	wrmsr(MSR_GS_BASE, (uintptr_t)&boot_pcpu);
+	dump_line("aerostat: GS base is %016lx, which is no CPU's; CPU 0's is used from here on", gs);
+}
+
 static _Noreturn void trap_fatal(const struct trap_frame *f)
 {
 	char text[TRAP_PF_TEXT_BYTES];
 
 	if (!dump_begin())
 		cpu_halt_forever();
+	repair_gs();
 	dump_line("aerostat: %s (exception %lu) in the hypervisor on CPU %u", trap_name(f->vector),
 		f->vector, this_cpu()->index);
 	if (f->vector == TRAP_PF) {
