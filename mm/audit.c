@@ -323,10 +323,9 @@ void audit_run(struct p2m *(*p2m_at)(void *ctx, uint32_t i), void *ctx, bool che
 		audit_guest(&a, p);
 		spin_unlock(&p->lock);
 	}
-	spin_lock(&frame_pool.lock);
-	frame_settle();
+	frame_lock_all();
 	walk_frames(&a);
 	walk_lists(&a);
 	check_pool(&a);
-	spin_unlock(&frame_pool.lock);
+	frame_unlock_all();
 }

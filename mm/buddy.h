@@ -138,6 +138,12 @@ static inline uint32_t buddy_take(struct buddy *b, enum buddy_kind kind, uint32_
 	return index;
 }
 
+/* Free, and not taken out for a while (FRAME_ORDER_AWAY). */
+static inline bool buddy_has(const struct frame *f)
+{
+	return frame_state_is_free(f->state) && f->order < BUDDY_ORDERS;
+}
+
 /* The head of the free block that holds a free frame: its index but for low bits. */
 static inline uint32_t buddy_head_of(const struct buddy *b, uint32_t index)
 {
@@ -153,7 +159,7 @@ static inline uint32_t buddy_head_of(const struct buddy *b, uint32_t index)
 /* Of the free block that holds this frame; BUDDY_NONE: it is not free. */
 static inline uint32_t buddy_order_at(const struct buddy *b, uint32_t index)
 {
-	if (index >= b->count || !frame_state_is_free(b->array[index].state))
+	if (index >= b->count || !buddy_has(&b->array[index]))
 		return BUDDY_NONE;
 	return b->array[buddy_head_of(b, index)].order;
 }
@@ -161,7 +167,7 @@ static inline uint32_t buddy_order_at(const struct buddy *b, uint32_t index)
 /* Just these 2^order frames (naturally aligned). False: they are not all in one free block. */
 static inline bool buddy_take_at(struct buddy *b, uint32_t index, uint32_t order)
 {
-	if (index >= b->count || !frame_state_is_free(b->array[index].state))
+	if (index >= b->count || !buddy_has(&b->array[index]))
 		return false;
 	uint32_t head = buddy_head_of(b, index);
 

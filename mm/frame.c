@@ -1,10 +1,13 @@
 /* Host frames: their states, and allocation. See mm/frame.h. */
 #include "mm/frame_pool.h"
+#include "mm/zero.h"
 
 #define NEAR 8u /* pages apart that still count as touched in order */
 
 struct frame_table frame_table;
 struct frame_pool frame_pool = { .lock = SPINLOCK_INIT(LOCK_RANK_FRAME) };
+struct frame_cache frame_caches[CPU_MAX];
+uint32_t frame_cache_count;
 
 void frame_move(struct frame *f, enum frame_state from, enum frame_state to)
 {
@@ -48,6 +51,9 @@ void frame_init(struct frame *array, mfn_t base, uint64_t count)
 	HV_BUG_ON(base.v & ((1u << (BUDDY_ORDERS - 1)) - 1));
 	HV_BUG_ON(base.v + count >= FRAME_LINK_NONE);
 	frame_pool = (struct frame_pool){ .lock = SPINLOCK_INIT(LOCK_RANK_FRAME) };
+	for (uint32_t i = 0; i < CPU_MAX; i++)
+		frame_caches[i] = (struct frame_cache){ .lock = SPINLOCK_INIT(LOCK_RANK_FRAME_CACHE) };
+	frame_cache_count = 0;
 	frame_table = (struct frame_table){ .array = array, .base = base.v, .count = count };
 	for (uint64_t i = 0; i < count; i++) {
 		array[i].word = frame_word(FRAME_RESERVED, FRAME_OWNER_NONE);
@@ -71,7 +77,6 @@ void frame_add(mfn_t first, uint64_t pages)
 
 	frame_check_run(first, pages);
 	spin_lock(&frame_pool.lock);
-	frame_settle();
 	while (pages) {
 		uint32_t index = frame_index(first), order = BUDDY_ORDERS - 1;
 
@@ -187,96 +192,191 @@ static inline void charge(struct frame_account *a, uint64_t pages, uint64_t beyo
 		a->peak_pages = a->used_pages;
 }
 
-status_t frame_alloc(struct frame_account *a, enum frame_state to, uint32_t order, gfn_t gfn,
-	mfn_t want, uint32_t flags, mfn_t *out)
+/* With the pool's lock held. The block, charged, as it lay in the buddy; BUDDY_NONE with *s otherwise. */
+static uint32_t take_charged(struct frame_account *a, enum frame_state to, uint32_t order, mfn_t want,
+	uint32_t flags, status_t *s)
 {
-	struct frame_pool *pool = &frame_pool;
 	uint64_t pages = 1ull << order, beyond;
 	bool zeroed = to == FRAME_PRIVATE || (flags & FRAME_ALLOC_ZEROED);
 
-	HV_BUG_ON(order >= BUDDY_ORDERS || (!a && to != FRAME_HV));
-	spin_lock(&pool->lock);
-	frame_settle();
-	status_t s = may_have(a, pages, flags, &beyond);
-
+	*s = may_have(a, pages, flags, &beyond);
+	if (*s != OK)
+		return BUDDY_NONE;
 	if (to != FRAME_PRIVATE && mfn_is_none(want) && order < ORDER_2M)
 		want = fixed_want(order);
-	uint32_t index = LIKELY(s == OK) ? take(order, want, zeroed) : BUDDY_NONE;
+	uint32_t index = take(order, want, zeroed);
 
-	if (UNLIKELY(index == BUDDY_NONE)) {
-		if (a)
-			a->denied++;
-		spin_unlock(&pool->lock);
-		return s == OK ? ERR_NOMEM : s;
+	if (index == BUDDY_NONE) {
+		*s = ERR_NOMEM;
+		return index;
 	}
-	if (zeroed && frame_at(index)->state == FRAME_DIRTY)
-		frame_scrub_block(index, order);
 	if (a)
 		charge(a, pages, beyond);
 	if (to != FRAME_PRIVATE)
-		pool->fixed_next = index + (uint32_t)pages;
-	commit_state(index, order, to, a ? a->owner : FRAME_OWNER_NONE, gfn);
-	spin_unlock(&pool->lock);
+		frame_pool.fixed_next = index + (uint32_t)pages;
+	return index;
+}
+
+/* A block that was taken out DIRTY and marked so: zeroed without the lock. */
+static void scrub_and_commit(uint32_t index, uint32_t order, enum frame_state to, uint16_t owner,
+	gfn_t gfn)
+{
+	zero_pages(frame_mfn(index), 1ull << order);
+	spin_lock(&frame_pool.lock);
+	frame_mark(index, 1ull << order, 0);
+	frame_scrubbed(index, order);
+	commit_state(index, order, to, owner, gfn);
+	spin_unlock(&frame_pool.lock);
+}
+
+status_t frame_alloc(struct frame_account *a, enum frame_state to, uint32_t order, gfn_t gfn,
+	mfn_t want, uint32_t flags, mfn_t *out)
+{
+	bool zeroed = to == FRAME_PRIVATE || (flags & FRAME_ALLOC_ZEROED);
+	status_t s;
+
+	HV_BUG_ON(order >= BUDDY_ORDERS || (!a && to != FRAME_HV));
+	spin_lock(&frame_pool.lock);
+	uint32_t index = take_charged(a, to, order, want, flags, &s);
+	bool all = index == BUDDY_NONE;
+
+	if (UNLIKELY(all)) {
+		/* Nobody is refused what lies ahead of a CPU. */
+		spin_unlock(&frame_pool.lock);
+		frame_lock_all();
+		index = take_charged(a, to, order, want, flags, &s);
+		if (index == BUDDY_NONE) {
+			if (a)
+				a->denied++;
+			frame_unlock_all();
+			return s;
+		}
+	}
+	uint16_t owner = a ? a->owner : FRAME_OWNER_NONE;
+	bool dirty = zeroed && frame_at(index)->state == FRAME_DIRTY;
+
+	if (dirty)
+		frame_mark(index, 1ull << order, FRAME_ORDER_AWAY);
+	else
+		commit_state(index, order, to, owner, gfn);
+	if (UNLIKELY(all))
+		frame_unlock_all();
+	else
+		spin_unlock(&frame_pool.lock);
+	if (dirty)
+		scrub_and_commit(index, order, to, owner, gfn);
 	*out = frame_mfn(index);
 	return OK;
 }
 
+/* ---- one page for a fault: out of this CPU's cache -------------------------------------------- */
+
+/* Takes what the cache is to hold out of the buddy and pays for it. Both locks held. */
+static void stock(struct frame_cache *c, uint32_t start, uint32_t order)
+{
+	uint64_t pages = 1ull << order, first = start & ~(FRAMES_AHEAD - 1ull);
+
+	frame_mark(start, pages, FRAME_ORDER_AWAY);
+	c->first = first;
+	c->mask = ~0ull >> (FRAMES_AHEAD - pages) << (start - first);
+	c->left = pages;
+	frame_pool.used += pages;
+	frame_pool.headroom -= (int64_t)pages;
+}
+
+/* The pool can pay for so many without anybody else feeling it. */
+static bool can_stock(uint64_t pages)
+{
+	return frame_pool.headroom >= (int64_t)(pages + frame_pool.emergency);
+}
+
 /*
- * A frame that is not among those ahead. If the last page lay near it, its free neighbours come too:
- * of its 64, as many as are still one block, so that a window which others have broken into is
- * filled by a few larger steps, not by one carving a page.
+ * If the last page lay near the one that is wanted, its free neighbours come, too: of its 64, as many as
+ * are still one block, so that a window which others have broken into is filled by a few larger steps,
+ * not by one carving a page. Else the one page. False: the pool cannot pay for it just so.
  */
-static __attribute__((noinline)) uint32_t take_page(uint64_t want)
+static __attribute__((noinline)) bool restock(struct frame_cache *c, uint64_t want)
 {
 	struct frame_pool *pool = &frame_pool;
+	uint32_t order = 0, index, me = cpu_index();
 
-	frame_settle();
-	if (want - pool->ahead.last + NEAR <= 2 * NEAR && want < frame_table.count) {
-		uint32_t order = MIN(buddy_order_at(&pool->buddy, (uint32_t)want),
-			FRAMES_AHEAD_ORDER);
-		uint64_t start = want >> order << order, first = want & ~(FRAMES_AHEAD - 1ull);
+	if (UNLIKELY(__atomic_load_n(&frame_cache_count, __ATOMIC_RELAXED) <= me)) {
+		uint32_t count = __atomic_load_n(&frame_cache_count, __ATOMIC_RELAXED);
 
-		if (buddy_take_at(&pool->buddy, (uint32_t)start, order)) {
-			uint64_t bits = ~0ull >> (FRAMES_AHEAD - (1u << order));
-
-			pool->ahead.first = first;
-			pool->ahead.mask = bits << (start - first) & ~(1ull << (want - first));
-			return (uint32_t)want;
-		}
+		while (count <= me && !__atomic_compare_exchange_n(&frame_cache_count, &count, me + 1,
+			false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED))
+			;
 	}
-	return take(ORDER_4K, MFN(want + frame_table.base), true);
+	spin_lock(&pool->lock);
+	frame_settle(c);
+	if (want - c->last + NEAR <= 2 * NEAR && want < frame_table.count)
+		order = MIN(buddy_order_at(&pool->buddy, (uint32_t)want), FRAMES_AHEAD_ORDER);
+	if (can_stock(1ull << order) && order &&
+		buddy_take_at(&pool->buddy, (uint32_t)(want >> order << order), order)) {
+		stock(c, (uint32_t)(want >> order << order), order);
+	} else if (can_stock(1)) {
+		index = take(ORDER_4K, MFN(want + frame_table.base), true);
+		if (index != BUDDY_NONE)
+			stock(c, index, 0);
+	}
+	spin_unlock(&pool->lock);
+	return c->mask != 0;
+}
+
+/* The frame at `bit` of the cache, whose lock is held, is the account's from now on. */
+static inline mfn_t give(struct frame_cache *c, struct frame_account *a, uint64_t bit, gfn_t gfn)
+{
+	uint32_t index = (uint32_t)(c->first + bit);
+	struct frame *f = frame_at(index);
+
+	c->mask &= ~(1ull << bit);
+	c->left--;
+	c->last = index;
+	c->populated++;
+	c->within += a->used_pages < a->min_pages;
+	if (++a->used_pages > a->peak_pages)
+		a->peak_pages = a->used_pages;
+	if (f->state == FRAME_DIRTY) {
+		zero_pages(frame_mfn(index), 1);
+		c->scrubbed++;
+	} else if (UNLIKELY(f->state != FRAME_FREE)) {
+		HV_BUG("frame %u ahead of a CPU is %s", index, frame_state_name(f->state));
+	}
+	f->word = frame_word(FRAME_PRIVATE, a->owner);
+	f->u.gfn = gfn.v;
+	return frame_mfn(index);
+}
+
+/* The pool is nearly empty or in debt: by its exact numbers. */
+static __attribute__((noinline)) mfn_t alloc_exactly(struct frame_account *a, gfn_t gfn, mfn_t want,
+	uint32_t flags)
+{
+	mfn_t mfn;
+
+	return frame_alloc(a, FRAME_PRIVATE, ORDER_4K, gfn, want, flags, &mfn) == OK ? mfn : MFN_NONE;
 }
 
 mfn_t frame_alloc_page(struct frame_account *a, gfn_t gfn, mfn_t want, uint32_t flags)
 {
-	struct frame_pool *pool = &frame_pool;
-	uint64_t beyond, index = want.v - frame_table.base;
+	struct frame_cache *c = &frame_caches[cpu_index()];
+	uint64_t index = want.v - frame_table.base;
 
-	spin_lock(&pool->lock);
-	if (UNLIKELY(may_have(a, 1, flags, &beyond) != OK))
-		goto none;
-	uint64_t bit = index - pool->ahead.first;
+	if (UNLIKELY(a->used_pages >= __atomic_load_n(&a->max_pages, __ATOMIC_RELAXED)))
+		return alloc_exactly(a, gfn, want, flags);
+	spin_lock(&c->lock);
+	uint64_t bit = index - c->first;
 
-	if (LIKELY(bit < FRAMES_AHEAD && (pool->ahead.mask >> bit & 1))) {
-		pool->ahead.mask &= ~(1ull << bit);
-	} else {
-		index = take_page(index);
-		if (UNLIKELY(index == BUDDY_NONE))
-			goto none;
+	if (UNLIKELY(bit >= FRAMES_AHEAD || !(c->mask >> bit & 1))) {
+		if (!restock(c, index)) {
+			spin_unlock(&c->lock);
+			return alloc_exactly(a, gfn, want, flags);
+		}
+		bit = index - c->first;
+		if (bit >= FRAMES_AHEAD || !(c->mask >> bit & 1))
+			bit = (uint64_t)__builtin_ctzll(c->mask);
 	}
-	pool->ahead.last = index;
-	charge(a, 1, beyond);
-	struct frame *f = frame_at((uint32_t)index);
+	mfn_t mfn = give(c, a, bit, gfn);
 
-	if (f->state == FRAME_DIRTY)
-		frame_scrub_block((uint32_t)index, ORDER_4K);
-	frame_move_one(f, FRAME_FREE, FRAME_PRIVATE);
-	f->owner = a->owner;
-	f->u.gfn = gfn.v;
-	spin_unlock(&pool->lock);
-	return frame_mfn((uint32_t)index);
-none:
-	a->denied++;
-	spin_unlock(&pool->lock);
-	return MFN_NONE;
+	spin_unlock(&c->lock);
+	return mfn;
 }

@@ -23,8 +23,7 @@ status_t frame_pool_init(uint64_t pool_pages, uint64_t hv_reserve_pages, uint64_
 	struct frame_pool *p = &frame_pool;
 	status_t s = OK;
 
-	spin_lock(&p->lock);
-	frame_settle();
+	frame_lock_all();
 	HV_BUG_ON(p->used);
 	if (mfn_is_none(p->zero))
 		s = make_zero_frame();
@@ -40,7 +39,7 @@ status_t frame_pool_init(uint64_t pool_pages, uint64_t hv_reserve_pages, uint64_
 		p->headroom = (int64_t)pool_pages;
 		p->emergency = emergency_pages;
 	}
-	spin_unlock(&p->lock);
+	frame_unlock_all();
 	return s;
 }
 
@@ -50,7 +49,7 @@ status_t frame_account_open(
 	struct frame_pool *p = &frame_pool;
 
 	/* Only mins stand against admission: what others hold beyond theirs can be had back. */
-	spin_lock(&p->lock);
+	frame_lock_all();
 	uint64_t taken = p->emergency + p->min_total;
 	uint64_t room = p->limit > taken ? p->limit - taken : 0;
 	status_t s = min_pages <= room ? OK : ERR_LIMIT;
@@ -64,27 +63,25 @@ status_t frame_account_open(
 		p->headroom -= (int64_t)min_pages;
 		p->min_total += min_pages;
 	}
-	spin_unlock(&p->lock);
+	frame_unlock_all();
 	return s;
 }
 
 void frame_account_close(struct frame_account *a)
 {
-	spin_lock(&frame_pool.lock);
+	frame_lock_all();
 	if (a->used_pages)
 		HV_BUG("account of guest %u closed with %llu pages", a->owner,
 			(unsigned long long)a->used_pages);
 	frame_pool.headroom += (int64_t)a->min_pages;
 	frame_pool.min_total -= a->min_pages;
 	a->min_pages = 0;
-	spin_unlock(&frame_pool.lock);
+	frame_unlock_all();
 }
 
 void frame_account_set_max(struct frame_account *a, uint64_t max_pages)
 {
-	spin_lock(&frame_pool.lock);
-	a->max_pages = max_pages;
-	spin_unlock(&frame_pool.lock);
+	__atomic_store_n(&a->max_pages, max_pages, __ATOMIC_RELAXED);
 }
 
 mfn_t frame_zero_mfn(void)
@@ -120,7 +117,12 @@ mfn_t frame_block_hint(void)
 
 uint64_t frame_pool_free(void)
 {
-	return frame_pool.limit - frame_pool.used;
+	uint32_t count = __atomic_load_n(&frame_cache_count, __ATOMIC_RELAXED);
+	uint64_t have = frame_pool.limit - __atomic_load_n(&frame_pool.used, __ATOMIC_RELAXED);
+
+	for (uint32_t i = 0; i < count; i++)
+		have += __atomic_load_n(&frame_caches[i].left, __ATOMIC_RELAXED);
+	return MIN(have, frame_pool.limit);
 }
 
 bool frame_pool_roomy(uint64_t pages)
@@ -134,8 +136,7 @@ void frame_counts(struct frame_counts *out)
 {
 	struct frame_pool *p = &frame_pool;
 
-	spin_lock(&p->lock);
-	frame_settle();
+	frame_lock_all();
 	uint64_t have = p->buddy.pages[BUDDY_CLEAN] + p->buddy.pages[BUDDY_DIRTY];
 	int64_t promised = (int64_t)(p->limit - p->used) - p->headroom;
 
@@ -155,5 +156,5 @@ void frame_counts(struct frame_counts *out)
 	for (uint32_t i = 0; i < BUDDY_ORDERS; i++)
 		out->free_by_order[i] =
 			(uint64_t)p->buddy.blocks[BUDDY_CLEAN][i] + p->buddy.blocks[BUDDY_DIRTY][i];
-	spin_unlock(&p->lock);
+	frame_unlock_all();
 }

@@ -20,27 +20,74 @@ static void put_run(uint32_t first, uint32_t end)
 	}
 }
 
-void frame_settle(void)
+void frame_settle(struct frame_cache *c)
 {
-	uint64_t mask = frame_pool.ahead.mask;
+	struct frame_pool *p = &frame_pool;
+	uint64_t mask = c->mask;
 
+	p->used -= c->left;
+	p->headroom += (int64_t)(c->left + c->within);
+	p->by_state[FRAME_DIRTY] -= c->scrubbed;
+	p->by_state[FRAME_FREE] += c->scrubbed;
+	p->by_state[FRAME_FREE] -= c->populated;
+	p->by_state[FRAME_PRIVATE] += c->populated;
+	p->scrubbed += c->scrubbed;
+	c->mask = c->left = c->populated = c->scrubbed = c->within = 0;
 	while (mask) {
 		uint32_t low = (uint32_t)__builtin_ctzll(mask);
 		uint64_t above = ~(mask >> low);
 		uint32_t n = above ? (uint32_t)__builtin_ctzll(above) : FRAMES_AHEAD - low;
-		uint32_t first = (uint32_t)frame_pool.ahead.first + low;
+		uint32_t first = (uint32_t)c->first + low;
 
+		frame_mark(first, n, 0);
 		put_run(first, first + n);
 		mask &= n == FRAMES_AHEAD ? 0 : ~(((1ull << n) - 1) << low);
 	}
-	frame_pool.ahead.mask = 0;
 }
 
-void frame_scrub_block(uint32_t index, uint32_t order)
+static void lock_caches(uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		if (i == 0)
+			spin_lock(&frame_caches[i].lock);
+		else
+			spin_lock_nested(&frame_caches[i].lock);
+	}
+	spin_lock(&frame_pool.lock);
+}
+
+static void unlock_caches(uint32_t count)
+{
+	spin_unlock(&frame_pool.lock);
+	while (count--)
+		spin_unlock(&frame_caches[count].lock);
+}
+
+void frame_lock_all(void)
+{
+	uint32_t count = __atomic_load_n(&frame_cache_count, __ATOMIC_ACQUIRE);
+
+	lock_caches(count);
+	/* A CPU may just have begun to use its own: it has counted itself before it took the pool's lock. */
+	while (UNLIKELY(count != __atomic_load_n(&frame_cache_count, __ATOMIC_ACQUIRE))) {
+		unlock_caches(count);
+		count = __atomic_load_n(&frame_cache_count, __ATOMIC_ACQUIRE);
+		lock_caches(count);
+	}
+	for (uint32_t i = 0; i < count; i++)
+		frame_settle(&frame_caches[i]);
+	frame_pool.locked_caches = count;
+}
+
+void frame_unlock_all(void)
+{
+	unlock_caches(frame_pool.locked_caches);
+}
+
+void frame_scrubbed(uint32_t index, uint32_t order)
 {
 	uint64_t pages = 1ull << order;
 
-	zero_pages(frame_mfn(index), pages);
 	if (order == 0)
 		frame_move_one(frame_at(index), FRAME_DIRTY, FRAME_FREE);
 	else
@@ -117,7 +164,6 @@ void frame_free(struct frame_account *a, mfn_t first, uint32_t order)
 	HV_BUG_ON(order >= BUDDY_ORDERS);
 	frame_check_run(first, 1ull << order);
 	spin_lock(&frame_pool.lock);
-	frame_settle();
 	release(a, frame_index(first), order);
 	credit(a, 1ull << order);
 	spin_unlock(&frame_pool.lock);
@@ -156,7 +202,6 @@ void frame_batch_free(struct frame_account *a, struct frame_batch *b)
 		uint64_t pages = 0;
 
 		spin_lock(&frame_pool.lock);
-		frame_settle();
 		for (uint32_t n = 0; n < BATCH_HOLD && b->head != FRAME_LINK_NONE; n++) {
 			uint32_t index = frame_index(MFN(b->head));
 			uint32_t order = frame_at(index)->order;
@@ -186,7 +231,6 @@ uint64_t frame_scrub(uint64_t pages)
 
 	while (done < pages) {
 		spin_lock(&frame_pool.lock);
-		frame_settle();
 		uint32_t mask = b->mask[BUDDY_DIRTY];
 
 		if (!mask) {
@@ -200,7 +244,13 @@ uint64_t frame_scrub(uint64_t pages)
 			order--;
 		uint32_t index = buddy_take(b, BUDDY_DIRTY, order);
 
-		frame_scrub_block(index, order);
+		/* Not under the lock: others allocate meanwhile. */
+		frame_mark(index, 1ull << order, FRAME_ORDER_AWAY);
+		spin_unlock(&frame_pool.lock);
+		zero_pages(frame_mfn(index), 1ull << order);
+		spin_lock(&frame_pool.lock);
+		frame_mark(index, 1ull << order, 0);
+		frame_scrubbed(index, order);
 		buddy_put(b, index, order);
 		frame_pool.scrubbed_idle += 1ull << order;
 		spin_unlock(&frame_pool.lock);

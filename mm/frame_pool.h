@@ -3,6 +3,7 @@
 
 #include "mm/buddy.h"
 #include "vmm/base/bug.h"
+#include "vmm/base/cpu.h"
 
 #define FRAMES_AHEAD_ORDER 6u
 #define FRAMES_AHEAD       (1u << FRAMES_AHEAD_ORDER)
@@ -18,23 +19,37 @@ struct frame_pool {
 	int64_t headroom;
 	uint64_t min_total; /* of all open accounts */
 	uint64_t scrubbed, scrubbed_idle;
+	uint32_t locked_caches; /* by frame_lock_all() */
 	uint32_t fixed_next; /* where the next frame goes that never joins: see frame.c */
-	/*
-	 * Up to 64 aligned frames taken out of the buddy at once, for guests that touch pages in
-	 * order: the next fault's frame is then one bit away. Nothing else sees it: whoever else
-	 * comes to the buddy puts it back first (frame_settle()).
-	 */
-	struct {
-		uint64_t first; /* index of bit 0's frame */
-		uint64_t mask;  /* those still there */
-		uint64_t last;  /* index of the last page given */
-	} ahead;
 	/* set once at boot */
 	uint64_t limit;
 	uint64_t emergency;
 	mfn_t zero;
 };
 extern struct frame_pool frame_pool;
+
+/*
+ * A CPU's frames ahead (docs/adr/0007): up to 64 aligned ones taken out of the buddy at once, for guests
+ * that touch pages in order, so that the next fault's frame is one bit away and no other CPU's business.
+ * Each is paid for: it counts in `used` and against `headroom` as if it had been given to somebody beyond
+ * his min. What follows is what the pool has to be told when the rest is put back. Frames here are FREE or
+ * DIRTY still, of order FRAME_ORDER_AWAY, so that the buddy leaves them alone.
+ */
+struct frame_cache {
+	struct spinlock lock; /* LOCK_RANK_FRAME_CACHE */
+	/* guarded by lock */
+	uint64_t first;     /* index of bit 0's frame */
+	uint64_t mask;	    /* those still there */
+	uint64_t last;	    /* index of the last page given */
+	uint64_t left;	    /* how many those are; others read it as a hint */
+	uint64_t populated; /* given since, FREE -> PRIVATE */
+	uint64_t scrubbed;  /* of these DIRTY before */
+	uint64_t within;    /* of these within a min: headroom gets them back */
+} __attribute__((aligned(64)));
+extern struct frame_cache frame_caches[CPU_MAX];
+extern uint32_t frame_cache_count; /* CPUs that have used theirs; atomic, only rises */
+
+#define FRAME_ORDER_AWAY 0xffu
 
 /* The first word of a frame that is in no list. */
 static inline uint64_t frame_word(enum frame_state s, uint16_t owner)
@@ -71,13 +86,26 @@ static inline uint64_t frame_owed(const struct frame_account *a)
 	return a->min_pages > a->used_pages ? a->min_pages - a->used_pages : 0;
 }
 
-/* All of these: caller holds the lock. */
+/*
+ * Locks every cache and the pool, puts all frames ahead back into the buddy and tells the pool what the
+ * caches have counted: all numbers are exact then. For what is seldom, and before anybody is refused.
+ */
+void frame_lock_all(void);
+void frame_unlock_all(void);
 
-/* All free frames are in the buddy after it. */
-void frame_settle(void);
+/* All of these: caller holds the pool's lock. */
+
+/* One cache's frames back into the buddy, its counts into the pool. Its lock is held, too. */
+void frame_settle(struct frame_cache *c);
+/* Marks `pages` free frames from `index` on as out of the buddy without being given, or not. */
+static inline void frame_mark(uint32_t index, uint64_t pages, uint8_t order)
+{
+	for (uint64_t i = 0; i < pages; i++)
+		frame_table.array[index + i].order = order;
+}
 /* frame_move() of `pages` frames that all have the first word `was`; they get `now`. */
 void frame_move_block(struct frame *f, uint64_t pages, uint64_t was, uint64_t now);
-/* Zeroes a DIRTY block that was just taken from the buddy: DIRTY -> FREE, still in no list. */
-void frame_scrub_block(uint32_t index, uint32_t order);
+/* A DIRTY block that was taken from the buddy has been zeroed: DIRTY -> FREE, still in no list. */
+void frame_scrubbed(uint32_t index, uint32_t order);
 /* HV_BUG unless all of the run has metadata. */
 void frame_check_run(mfn_t first, uint64_t pages);

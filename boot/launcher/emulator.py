@@ -119,8 +119,10 @@ def qemu_command(work, opts, tty, kvm):
     def drive(path, index):
         return ["-drive", f"file={str(path).replace(',', ',,')},format=raw,if=ide,index={index},media=disk"]
 
+    # A thread for each processor loses interrupts and takes some where none may come: helper_vmrun() of
+    # QEMU 7.2 changes interrupt_request without a lock beside the other threads.
     accel = ["-accel", "kvm", "-cpu", opts.cpu_model or "host"] if kvm else \
-        ["-accel", "tcg", "-cpu", opts.cpu_model or QEMU_CPU]
+        ["-accel", "tcg,thread=single", "-cpu", opts.cpu_model or QEMU_CPU]
     command = [tool(QEMU, "qemu-system-x86"), "-nodefaults", "-no-user-config", "-machine", "pc", *accel,
                "-m", f"{opts.memory_mib}M", "-smp", str(opts.cpus), "-vga", "std", "-display", "none",
                "-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=4",

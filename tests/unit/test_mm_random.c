@@ -5,10 +5,12 @@
  */
 #include "mm/frame_pool.h"
 #include "tests/fake/audit.h"
+#include "tests/fake/cpu.h"
 #include "tests/fake/slat.h"
 #include "tests/unit/unit.h"
 
 #define GUESTS      3u
+#define CPUS        4u /* played in turn: each has frames ahead of its own */
 #define PAGES_MAX   4096u
 #define EMERGENCY   32u
 #define STEPS       300000u /* a run */
@@ -448,6 +450,7 @@ static void run(const struct slat_format *format, uint64_t pool, uint64_t first_
 	assert_int_equal(frame_pool_init(pool, 100, EMERGENCY), OK);
 	fake_flush_hook = on_flush;
 	while (steps < STEPS) {
+		fake_cpu_index = rnd(8) ? fake_cpu_index : (uint32_t)rnd(CPUS);
 		steps += step();
 		if (steps < next_audit)
 			continue;

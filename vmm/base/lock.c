@@ -2,7 +2,8 @@
 #include "vmm/base/bug.h"
 #include "vmm/base/cpu.h"
 
-#define HELD_MAX 8
+/* All frame caches and a few besides, in builds that check. */
+#define HELD_MAX (LOCK_DEBUG ? CPU_MAX + 8 : 1)
 
 /* The locks that each CPU holds, innermost last. Owner CPU only. */
 static struct held {

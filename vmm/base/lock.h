@@ -17,6 +17,7 @@ enum lock_rank {
 	LOCK_RANK_BALLOON = 30,
 	LOCK_RANK_P2M = 40,    /* one guest's p2m */
 	LOCK_RANK_HEAP = 45,   /* the hypervisor's heap */
+	LOCK_RANK_FRAME_CACHE = 48, /* one CPU's frames ahead */
 	LOCK_RANK_FRAME = 50,  /* the frame allocator */
 	LOCK_RANK_SCHED = 60,
 	LOCK_RANK_LOG = 90,
