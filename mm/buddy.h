@@ -96,7 +96,8 @@ static inline void buddy_put(struct buddy *b, uint32_t index, uint32_t order)
 		uint32_t other = index ^ (1u << order);
 		const struct frame *o = &b->array[other];
 
-		if (other >= b->count || (uint16_t)o->word != (state | order << 8) ||
+		if (other >= b->count ||
+			(uint16_t)__atomic_load_n(&o->word, __ATOMIC_RELAXED) != (state | order << 8) ||
 			!o->u.free.head)
 			break;
 		buddy_pull(b, kind, other, order);
@@ -141,7 +142,10 @@ static inline uint32_t buddy_take(struct buddy *b, enum buddy_kind kind, uint32_
 /* Free, and not taken out for a while (FRAME_ORDER_AWAY). */
 static inline bool buddy_has(const struct frame *f)
 {
-	return frame_state_is_free(f->state) && f->order < BUDDY_ORDERS;
+	/* Read at once: a CPU makes one that it has ahead PRIVATE by one store, without the pool's lock. */
+	uint64_t word = __atomic_load_n(&f->word, __ATOMIC_RELAXED);
+
+	return frame_state_is_free((enum frame_state)(word & 0xff)) && (word >> 8 & 0xff) < BUDDY_ORDERS;
 }
 
 /* The head of the free block that holds a free frame: its index but for low bits. */

@@ -342,7 +342,7 @@ static inline mfn_t give(struct frame_cache *c, struct frame_account *a, uint64_
 	} else if (UNLIKELY(f->state != FRAME_FREE)) {
 		HV_BUG("frame %u ahead of a CPU is %s", index, frame_state_name(f->state));
 	}
-	f->word = frame_word(FRAME_PRIVATE, a->owner);
+	__atomic_store_n(&f->word, frame_word(FRAME_PRIVATE, a->owner), __ATOMIC_RELAXED); /* buddy_has() */
 	f->u.gfn = gfn.v;
 	return frame_mfn(index);
 }

@@ -147,8 +147,8 @@ static inline void frame_batch_add(struct frame_batch *b, mfn_t first, uint32_t 
 {
 	struct frame *f = frame_known(first);
 
-	f->order = (uint8_t)order;
-	f->link = b->head;
+	__atomic_store_n(&f->order, (uint8_t)order, __ATOMIC_RELAXED); /* neighbours look at it */
+	__atomic_store_n(&f->link, b->head, __ATOMIC_RELAXED);
 	b->head = (uint32_t)first.v;
 	b->pages += 1ull << order;
 }

@@ -104,10 +104,11 @@ mfn_t frame_block_hint(void)
 	const struct buddy *b = &frame_pool.buddy;
 
 	for (uint32_t kind = BUDDY_KINDS; kind-- > 0;) { /* clean before dirty */
-		uint32_t fits = b->mask[kind] & (~0u << ORDER_2M);
+		uint32_t fits = __atomic_load_n(&b->mask[kind], __ATOMIC_RELAXED) & (~0u << ORDER_2M);
 
 		if (fits) {
-			uint32_t head = b->head[kind][__builtin_ctz(fits)];
+			uint32_t head = __atomic_load_n(&b->head[kind][__builtin_ctz(fits)],
+				__ATOMIC_RELAXED);
 
 			return head == BUDDY_NONE ? MFN_NONE : MFN(frame_table.base + head);
 		}

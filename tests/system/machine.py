@@ -200,15 +200,16 @@ class Machine:
     # ---- guests ----------------------------------------------------------------------------
 
     def attach(self, guest, seconds=COMMAND_SECONDS):
-        """To a guest's console, at its shell's prompt."""
+        """To a guest's console, at its shell's prompt; returns what it had said meanwhile."""
         self.child.send(f"console {guest}\r")
         self.wait("\r?\n", seconds)
         # Its prompt may have scrolled by long ago, or be in the backlog, or not have come yet: what tells
         # is the answer to a word that nobody has said before.
         self.marks += 1
         self.child.send(f"echo here-{self.marks}\r")
-        self.wait(re.compile(rf"[\r\n]here-{self.marks}\r*\n"), seconds)
+        text = self.wait(re.compile(rf"[\r\n]here-{self.marks}\r*\n"), seconds)
         self.wait(GUEST_PROMPT, seconds)
+        return text
 
     def detach(self):
         self.child.send(ESCAPE)
