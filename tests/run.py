@@ -2,7 +2,7 @@
 """Runs the test suites and prints 'N passed, N failed' as the last line.
 
 tests/run.py all | check | unit | fuzz [--seconds S] | system [pytest arguments]
-AEROSTAT_BACKEND=vmx or svm limits `system` to that back end.
+AEROSTAT_BACKEND=vmx or svm limits `system` to that back end, AEROSTAT_CPUS=N to machines with N processors.
 """
 import os
 import re
@@ -80,21 +80,41 @@ def check():
     return passed, failed
 
 
-def backends(path):
-    """Which a file of system tests is for: both, unless it says BACKENDS = (...)."""
-    found = re.search(r"^BACKENDS = \(([^)]*)\)", path.read_text(), re.M)
-    return re.findall(r"\w+", found.group(1)) if found else ["vmx", "svm"]
+CPUS = {"vmx": (1, 2), "svm": (1, 4)}  # of the machines that a file of system tests is run on
+DEBUG = "build/debug"  # an image with lock checks: make DEBUG=1 B=build/debug image
 
 
-def system_file(path, backend, args):
-    """One file of tests on one back end: a boot or a few of its own, so two run side by side."""
-    report = BUILD / "system" / f"{path.stem}-{backend}.xml"
+def flavours(path):
+    """(back end, CPUs, build folder) of each run of a file: both back ends, unless it says BACKENDS = (...);
+    with one CPU and several, unless it chooses its machines itself (then it says BACKENDS, too)."""
+    text = path.read_text()
+    found = re.search(r"^BACKENDS = \(([^)]*)\)", text, re.M)
+    backends = re.findall(r"\w+", found.group(1)) if found else list(CPUS)
+    wanted = os.environ.get("AEROSTAT_BACKEND", "vmx svm").split()
+    asked = os.environ.get("AEROSTAT_CPUS")
+    for backend in (b for b in backends if b in wanted):
+        counts = (int(asked),) if asked else CPUS[backend]
+        if re.search(r"^ONE_MACHINE = True", text, re.M):
+            counts = counts[:1]
+        if path.stem == "test_smp":
+            counts = [n for n in counts if n > 1]
+            yield from ((backend, n, DEBUG) for n in counts if (TOP / DEBUG / "aerostat.elf").exists())
+        yield from ((backend, n, "build") for n in counts)
+
+
+def system_file(path, flavour, args):
+    """One file of tests on one kind of machine: a boot or a few of its own, so two run side by side."""
+    backend, cpus, build = flavour
+    name = f"{backend}{cpus if cpus > 1 else ''}{'-debug' if build == DEBUG else ''}"
+    report = BUILD / "system" / f"{path.stem}-{name}.xml"
     report.parent.mkdir(parents=True, exist_ok=True)
     report.unlink(missing_ok=True)
     start = time.time()
     done = subprocess.run([PYTHON, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--tb=short",
                            f"--junitxml={report}", path, *args], cwd=TOP, capture_output=True,
-                          text=True, errors="replace", env={**os.environ, "AEROSTAT_BACKEND": backend})
+                          text=True, errors="replace",
+                          env={**os.environ, "AEROSTAT_BACKEND": backend, "AEROSTAT_CPUS": str(cpus),
+                               "AEROSTAT_BUILD": build, "AEROSTAT_FLAVOUR": name})
     count = {}
     if report.exists():
         found = re.findall(r'\b(tests|failures|errors|skipped)="(\d+)"', report.read_text())
@@ -103,20 +123,19 @@ def system_file(path, backend, args):
     good = count.get("tests", 0) - bad - count.get("skipped", 0)
     if done.returncode not in (0, 1) or good + bad == 0:
         bad += 1
-    text = f"system {path.stem[5:]:<17} {backend:<4} {good} passed, {bad} failed  {time.time() - start:.0f} s"
+    text = f"system {path.stem[5:]:<17} {name:<10} {good} passed, {bad} failed  {time.time() - start:.0f} s"
     say(text + ("\n" + done.stdout[-8000:] + done.stderr[-2000:] if bad else ""))
     return good, bad
 
 
 def system(args=()):
-    """VMX in Bochs and SVM in QEMU, one after the other from the same image. Two files at a time: the
-    machines that run this have two cores. The slow ones, those in Bochs, begin."""
+    """VMX in Bochs and SVM in QEMU, one after the other from the same image, with one CPU and several. Two
+    files at a time: the machines that run this have two cores. The slow ones, those in Bochs, begin."""
     images = {f: (BUILD / f).read_bytes() for f in ("aerostat.elf", "guest.elf", "BOOTX64.EFI")}
     named = [TOP / a for a in args if a.endswith(".py")]
     rest = [a for a in args if not a.endswith(".py")]
     files = named or sorted((TOP / "tests/system").glob("test_*.py"), key=lambda p: -p.stat().st_size)
-    wanted = os.environ.get("AEROSTAT_BACKEND", "vmx svm").split()
-    runs = [(f, b) for b in ("vmx", "svm") for f in files if b in backends(f) and b in wanted]
+    runs = sorted(((f, flavour) for f in files for flavour in flavours(f)), key=lambda r: (r[1][0] != "vmx", -r[1][1]))
     with ThreadPoolExecutor(2) as pool:
         results = list(pool.map(lambda r: system_file(*r, rest), runs))
     same = all((BUILD / f).read_bytes() == data for f, data in images.items())

@@ -35,7 +35,7 @@ SLOTS = 2  # emulators at a time on this machine (two cores)
 BOOT_SECONDS = 120
 BACKEND = os.environ.get("AEROSTAT_BACKEND", "vmx")
 CPUS = int(os.environ.get("AEROSTAT_CPUS", "1"))
-FLAVOUR = f"{BACKEND}{CPUS if CPUS > 1 else ''}"  # in the names of logs and reports
+FLAVOUR = os.environ.get("AEROSTAT_FLAVOUR", f"{BACKEND}{CPUS if CPUS > 1 else ''}")  # in the names of logs
 EMULATORS = {"vmx": "bochs", "svm": "qemu"}
 COMMAND_SECONDS = 60
 ANSI = re.compile(r"\x1b(\[[0-9;=?]*[A-Za-z]|[()][A-Z0-9])")

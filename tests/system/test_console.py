@@ -34,7 +34,7 @@ CONFIG = """
 
 def test_help_lists_every_command(machine):
     text = machine.cmd("help")
-    for name in ("list info stats balloon mem-set mem-max mem-audit pause unpause create destroy console dmesg "
+    for name in ("list info stats balloon vcpu-list vcpu-pin cpus sched mem-set mem-max mem-audit pause unpause create destroy console dmesg "
                  "uptime shutdown reboot help").split():
         assert re.search(rf"^  {name}\b", text, re.M), name
         assert machine.cmd(f"help {name}").startswith(name)
@@ -49,7 +49,7 @@ def test_listing_in_xls_columns(machine):
 
 
 @pytest.mark.parametrize("command", ["list", "list vm0", "info", "stats", "stats vm1", "balloon", "balloon vm2",
-                                     "mem-audit", "uptime"])
+                                     "mem-audit", "uptime", "cpus", "vcpu-list", "vcpu-list vm0", "sched"])
 def test_json_is_one_object_on_one_line(machine, command):
     text = machine.cmd(f"{command} -j")
     assert text.startswith("{") and text.endswith("}") and "\n" not in text

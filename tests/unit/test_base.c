@@ -60,6 +60,37 @@ static void test_fmt_text(void **state)
 	assert_string_equal(b, "   7|44|-1");
 }
 
+static void test_parse_cpus(void **state)
+{
+	static const struct {
+		const char *text;
+		status_t status;
+		uint64_t mask;
+		const char *back; /* with 8 CPUs */
+	} t[] = {
+		{ "0", OK, 1, "0" }, { "7", OK, 0x80, "7" }, { "0-3", OK, 0xf, "0-3" },
+		{ "0-1,3,5-6", OK, 0x6b, "0-1,3,5-6" }, { "3,0,3", OK, 9, "0,3" }, { "0-63", OK, UINT64_MAX, "all" },
+		{ "63", OK, 1ull << 63, "none" }, { "0-7", OK, 0xff, "all" }, { "64", ERR_RANGE, 0, NULL },
+		{ "3-1", ERR_RANGE, 0, NULL }, { "99999999999", ERR_RANGE, 0, NULL }, { "", ERR_FORMAT, 0, NULL },
+		{ "a", ERR_FORMAT, 0, NULL }, { "1,", ERR_FORMAT, 0, NULL }, { "1-", ERR_FORMAT, 0, NULL },
+		{ "1 2", ERR_FORMAT, 0, NULL }, { ",1", ERR_FORMAT, 0, NULL }, { "-1", ERR_FORMAT, 0, NULL },
+	};
+	char buf[32];
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_COUNT(t); i++) {
+		uint64_t mask = 0;
+
+		assert_int_equal(parse_cpus(t[i].text, &mask), t[i].status);
+		if (t[i].status != OK)
+			continue;
+		assert_int_equal(mask, t[i].mask);
+		assert_string_equal(format_cpus(buf, sizeof(buf), mask, 8), t[i].back);
+	}
+	assert_string_equal(format_cpus(buf, 12, 0x5555, 16), "0,2,4,6,8..");
+	assert_string_equal(format_cpus(buf, sizeof(buf), 1, 1), "all");
+}
+
 static void test_parse_size(void **state)
 {
 	(void)state;
@@ -179,6 +210,7 @@ int main(void)
 		cmocka_unit_test(test_fmt_like_libc),
 		cmocka_unit_test(test_fmt_text),
 		cmocka_unit_test(test_parse_size),
+		cmocka_unit_test(test_parse_cpus),
 		cmocka_unit_test(test_parse_u64),
 		cmocka_unit_test(test_format_size),
 		cmocka_unit_test(test_log_ring),

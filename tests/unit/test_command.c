@@ -105,6 +105,15 @@ static void mistakes(void **state)
 		{ "create x like=vm0 colour=red", "unknown \"colour=\"" },
 		{ "create x like=vm0 colour", "\"colour\"; use memory=" },
 		{ "create x like=vm0 memory=64M min=40M", "its min of 40M cannot be guaranteed" },
+		{ "vcpu-list vm9", "no guest \"vm9\"" },
+		{ "vcpu-pin vm0 0", "too few words; use: vcpu-pin GUEST VCPU|all CPUS|all" },
+		{ "vcpu-pin vm0 9 0", "vm0 has no vCPU \"9\"; it has 0 to 0, or all" },
+		{ "vcpu-pin vm0 -1 0", "vm0 has no vCPU \"-1\"" },
+		{ "vcpu-pin vm0 all 0,", "\"0,\" is no list of CPUs; use all, 0, 0-3 or 0-1,3" },
+		{ "vcpu-pin vm0 0 3", "none of 3 runs; there is 0 to 0" },
+		{ "sched vm0 lots", "cpu-shares \"lots\"; 1 to 100000" },
+		{ "sched vm0 100001", "1 to 100000" },
+		{ "cpus vm0", "too many words; use: cpus" },
 		{ "debug scrub", "write debug; at its top level" },
 		{ "destroy 77", "no guest \"77\"" },
 	};
@@ -144,7 +153,7 @@ static void is_json(const char *line)
 static void listings(void **state)
 {
 	static const char *const t[] = { "list", "list vm1", "info", "stats", "stats vm0", "balloon",
-		"balloon vm1", "mem-audit", "uptime" };
+		"balloon vm1", "mem-audit", "uptime", "cpus", "vcpu-list", "vcpu-list vm1", "sched", "sched vm0" };
 	char line[32];
 
 	(void)state;
