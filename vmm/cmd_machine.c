@@ -34,7 +34,8 @@ static void info_json(const struct platform_info *p, const struct frame_counts *
 	command_json_begin(&j);
 	json_string(&j, "machine", p->emulator);
 	json_string(&j, "cpu", p->cpu);
-	json_u64(&j, "cpus", p->cpu_count);
+	json_u64(&j, "cpus", platform_cpu_count());
+	json_u64(&j, "cpus_found", p->cpu_count);
 	json_u64(&j, "tsc_khz", platform_tsc_khz);
 	json_string(&j, "virtualisation", virt_caps.name);
 	json_u64(&j, "ram_bytes", p->ram_bytes);
@@ -71,8 +72,10 @@ void cmd_info(const struct command_args *a)
 	}
 	for (struct guest *g = guest_next(NULL); g; g = guest_next(g))
 		promised += g->p2m.gfn_count;
-	console_printf("machine      %s: %s, %u CPU%s, %lu kHz\n", p.emulator, p.cpu, p.cpu_count,
-		p.cpu_count == 1 ? "" : "s", platform_tsc_khz);
+	console_printf("machine      %s: %s, %u CPU%s, %lu kHz\n", p.emulator, p.cpu, platform_cpu_count(),
+		platform_cpu_count() == 1 ? "" : "s", platform_tsc_khz);
+	if (platform_cpu_count() < p.cpu_count)
+		console_printf("             of %u CPUs: `dmesg` says why the others are left out\n", p.cpu_count);
 	console_printf("guests run   by %s\n", virt_caps.name);
 	console_printf("memory       %s of RAM; pool %s: %s used, %s free (level %s), %s in reserve\n",
 		format_size(s[0], 16, p.ram_bytes), format_size(s[1], 16, n.pool_limit * PAGE_BYTES),

@@ -99,6 +99,10 @@ static void memory_stats(struct sink *s, const struct p2m *p)
 	number(s, "zero_mapped", p->zero_mapped);
 	number(s, "tables", p->table_count);
 	section_end(s);
+	section(s, "shootdowns"); /* of second-level translations */
+	number(s, "rounds", p->slat.flush_count);
+	number(s, "kicked_cpus", p->slat.kick_count);
+	section_end(s);
 	section(s, "faults");
 	number(s, "populate", p->fault_populate);
 	number(s, "populate_2m", p->fault_2m);

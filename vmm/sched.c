@@ -222,8 +222,12 @@ static void run(struct sched_cpu *c, struct vcpu *v)
 	uint64_t start = c->charged_tsc, deadline = c->slice_end_tsc;
 	enum exit_action action;
 
-	if (UNLIKELY(hv_first_guest_tsc == 0))
-		hv_first_guest_tsc = start;
+	if (UNLIKELY(hv_first_guest_tsc == 0)) {
+		uint64_t none = 0; /* the first of all CPUs */
+
+		(void)__atomic_compare_exchange_n(&hv_first_guest_tsc, &none, start, false,
+			__ATOMIC_RELAXED, __ATOMIC_RELAXED);
+	}
 	do {
 		enum virt_exit_kind kind = virt_run(v->virt, deadline);
 

@@ -53,6 +53,8 @@ static bool enqueue(struct sched_cpu *c, struct vcpu *v)
 {
 	bool is_new = v->fair.cpu >= sched_cpu_count;
 
+	if (sched_cpu_count > 1)
+		fair_catch_up(&c->fair, queues, sched_cpu_count);
 	fair_enqueue(&c->fair, &v->fair, is_new ? NULL : queues[v->fair.cpu]);
 	sched_set_where(v, VCPU_RUNNABLE, c->index);
 	if (!c->fair.running)
