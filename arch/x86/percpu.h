@@ -22,7 +22,12 @@ _Static_assert(sizeof(struct x86_tss) == 104, "64-bit TSS is 104 bytes");
 struct boot_stacks;
 struct slat_space;
 
-enum pcpu_state { PCPU_STARTING, PCPU_ONLINE, PCPU_FAILED };
+enum pcpu_state {
+	PCPU_STARTING,
+	PCPU_ONLINE,
+	PCPU_FAILED,  /* it cannot run guests, and halts */
+	PCPU_REFUSED, /* the boot CPU does not want it: it halts when it sees that */
+};
 
 struct pcpu {
 	struct pcpu *self; /* first: this_cpu() reads gs:0 */

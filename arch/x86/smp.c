@@ -40,6 +40,7 @@ static uint32_t id_count;
 static const char *source;
 static struct pcpu *cpus[CPU_MAX] = { &boot_pcpu };
 static uint32_t online = 1;
+static uint32_t refused[CPU_MAX], refused_count; /* APIC ids of those that came and were left out */
 static void (*cpu_main)(void); /* set before `released` */
 static bool released;	       /* atomic: all who are ready may go on */
 
@@ -135,11 +136,16 @@ static _Noreturn void start_here(struct pcpu *p)
 	p->start_tsc = rdtsc();
 	status_t s = virt_cpu_init(&why);
 	p->why = why;
-	__atomic_store_n(&p->state, s == OK ? PCPU_ONLINE : PCPU_FAILED, __ATOMIC_RELEASE);
-	if (s != OK)
+	uint32_t starting = PCPU_STARTING;
+
+	if (!__atomic_compare_exchange_n(&p->state, &starting, s == OK ? PCPU_ONLINE : PCPU_FAILED,
+		    false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED) || s != OK)
 		cpu_halt_forever();
-	while (!__atomic_load_n(&released, __ATOMIC_ACQUIRE))
+	while (!__atomic_load_n(&released, __ATOMIC_ACQUIRE)) {
+		if (__atomic_load_n(&p->state, __ATOMIC_ACQUIRE) == PCPU_REFUSED)
+			cpu_halt_forever();
 		cpu_relax();
+	}
 	cpu_main();
 	HV_BUG("CPU %u has nothing to do", p->index);
 }
@@ -196,6 +202,7 @@ static bool wait_until_ready(struct pcpu *p, uint64_t before)
 	while ((state = __atomic_load_n(&p->state, __ATOMIC_ACQUIRE)) == PCPU_STARTING) {
 		if (rdtsc() > end) {
 			log_err("CPU %u began to start and did not come back: left out", p->index);
+			__atomic_store_n(&p->state, PCPU_REFUSED, __ATOMIC_RELEASE);
 			return false;
 		}
 		cpu_relax();
@@ -204,26 +211,33 @@ static bool wait_until_ready(struct pcpu *p, uint64_t before)
 
 	if (state == PCPU_FAILED)
 		log_err("CPU with APIC id %u is left out: %s", p->apic_id, p->why);
-	else if (p->start_tsc < before || p->start_tsc > after)
+	else if (p->start_tsc >= before && p->start_tsc <= after)
+		return true;
+	else
 		log_err("CPU with APIC id %u is left out: its time-stamp counter is not the boot CPU's",
 			p->apic_id);
-	else
-		return true;
+	__atomic_store_n(&p->state, PCPU_REFUSED, __ATOMIC_RELEASE);
 	return false;
 }
 
-static bool is_online(uint32_t id)
+/* Whoever came is used, or was left out with a reason. */
+static bool has_come(uint32_t id)
 {
 	for (uint32_t i = 0; i < online; i++)
 		if (cpus[i]->apic_id == id)
+			return true;
+	for (uint32_t i = 0; i < refused_count; i++)
+		if (refused[i] == id)
 			return true;
 	return false;
 }
 
 static void report_missing(void)
 {
-	for (uint32_t i = 0; i < id_count; i++)
-		if (!is_online(ids[i]))
+	if (online == CPU_MAX)
+		log_warn("no more than %u CPUs are used: others are left out", CPU_MAX);
+	for (uint32_t i = 0; i < id_count && online < CPU_MAX; i++)
+		if (!has_come(ids[i]))
 			log_warn("CPU with APIC id %u did not start: left out", ids[i]);
 }
 
@@ -244,6 +258,8 @@ static void admit_all(void)
 			break;
 		if (wait_until_ready(p, before))
 			cpus[online++] = p;
+		else if (refused_count < CPU_MAX)
+			refused[refused_count++] = p->apic_id;
 	}
 	token_exchange((void *)TRAMPOLINE_GO_AWAY);
 }
