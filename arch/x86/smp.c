@@ -141,11 +141,10 @@ static _Noreturn void start_here(struct pcpu *p)
 	if (!__atomic_compare_exchange_n(&p->state, &starting, s == OK ? PCPU_ONLINE : PCPU_FAILED,
 		    false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED) || s != OK)
 		cpu_halt_forever();
-	while (!__atomic_load_n(&released, __ATOMIC_ACQUIRE)) {
-		if (__atomic_load_n(&p->state, __ATOMIC_ACQUIRE) == PCPU_REFUSED)
-			cpu_halt_forever();
+	while (!__atomic_load_n(&released, __ATOMIC_ACQUIRE))
 		cpu_relax();
-	}
+	if (__atomic_load_n(&p->state, __ATOMIC_ACQUIRE) == PCPU_REFUSED)
+		cpu_halt_forever();
 	cpu_main();
 	HV_BUG("CPU %u has nothing to do", p->index);
 }
