@@ -144,7 +144,7 @@ static bool name_is_good(const char *name)
 	return *name && strlen(name) < CONFIG_NAME_BYTES && strcmp(name, "all"); /* mem-set's word */
 }
 
-/* Constant size, large for the stack; the boot CPU's only. */
+/* Constant size, large for the stack; CPU 0's only. */
 static struct config_guest wanted;
 
 void cmd_create(const struct command_args *a)

@@ -79,7 +79,7 @@ static struct p2m *p2m_at(void *ctx, uint32_t i)
 	return *g ? &(*g)->p2m : NULL;
 }
 
-/* Constant size, too large for the stack; the boot CPU's only. */
+/* Constant size, too large for the stack; CPU 0's only. */
 static struct audit_report report;
 
 void cmd_mem_audit(const struct command_args *a)

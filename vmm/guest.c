@@ -13,7 +13,7 @@
 
 struct config hv_config;
 
-/* Guests by rising id. Changed between vCPUs only, on the boot CPU. */
+/* Guests by rising id. Changed between vCPUs only, on CPU 0. */
 static struct {
 	struct spinlock lock;
 	struct list list;

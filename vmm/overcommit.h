@@ -1,6 +1,6 @@
 /*
  * Overcommit: gathers what balloon/policy.h needs of every guest, takes a step, applies the targets.
- * Runs from the scheduler's loop, between vCPUs. Owner: the boot CPU.
+ * Runs from the scheduler's loop, between vCPUs. Owner: CPU 0; overcommit_kick() from any.
  */
 #pragma once
 

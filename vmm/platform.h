@@ -1,6 +1,6 @@
 /*
  * What vmm needs of the machine besides virtualisation. Implemented in arch/x86 (and faked in
- * tests). All calls from the boot CPU but where it says "any CPU"; host interrupts off.
+ * tests). All calls from CPU 0, the boot CPU, but where it says "any CPU"; host interrupts off.
  */
 #pragma once
 
@@ -45,7 +45,7 @@ struct platform_disk {
 };
 #define PLATFORM_DISK_MAX 4u
 const struct platform_disk *platform_disk(uint32_t index); /* NULL: no such index */
-/* Synchronous, bounded time. 1 <= sectors <= 256. ERR_IO, ERR_RANGE, ERR_NOENT. */
+/* Synchronous, bounded time; any CPU, one at a time (vmm/disk_turn.h). 1 <= sectors <= 256. ERR_IO, ERR_RANGE, ERR_NOENT. */
 status_t platform_disk_read(uint32_t index, uint64_t sector, uint32_t sectors, void *buf) MUST_CHECK;
 status_t platform_disk_write(uint32_t index, uint64_t sector, uint32_t sectors, const void *buf)
 	MUST_CHECK;

@@ -22,7 +22,7 @@
 /* A byte takes 87 us; each turn reads a port, about 1 us on hardware and five ticks in Bochs. */
 #define WAIT_TURNS    100000u
 
-/* Owner: the boot CPU. How many bytes the transmit FIFO surely has room for. */
+/* Owner: CPU 0. How many bytes the transmit FIFO surely has room for. */
 static uint32_t room;
 static bool present, stuck;
 
