@@ -73,6 +73,15 @@ static void pool_stats(struct sink *s)
 	section_end(s);
 }
 
+/* Of a counter that each vCPU keeps. */
+#define SUM(g, field)                                                                             \
+	({                                                                                        \
+		uint64_t sum_ = 0;                                                                \
+		for (uint32_t i_ = 0; i_ < (g)->vcpu_count; i_++)                                 \
+			sum_ += (g)->vcpu[i_].field;                                              \
+		sum_;                                                                             \
+	})
+
 static void exit_stats(struct sink *s, const struct guest *g)
 {
 	section(s, "exits");
@@ -85,8 +94,8 @@ static void exit_stats(struct sink *s, const struct guest *g)
 	section_end(s);
 	section(s, "hypercalls");
 	for (uint32_t i = 0; i < AERO_HC_COUNT; i++)
-		number(s, hc_name(i), g->hypercalls[i]);
-	number(s, "errors", g->hypercall_errors);
+		number(s, hc_name(i), SUM(g, hypercalls[i]));
+	number(s, "errors", SUM(g, hypercall_errors));
 	section_end(s);
 }
 
@@ -139,10 +148,10 @@ static void guest_stats(struct sink *s, const struct guest *g)
 	memory_stats(s, &g->p2m);
 	balloon_stats(s, &g->balloon);
 	section(s, "waits");
-	number(s, "count", g->vcpu[0].wait_count);
-	number(s, "total_us", g->vcpu[0].wait_ns_total / 1000);
+	number(s, "count", SUM(g, wait_count));
+	number(s, "total_us", SUM(g, wait_ns_total) / 1000);
 	number(s, "grace_pages", g->grace_total);
-	number(s, "outside_accesses", g->access_outside);
+	number(s, "outside_accesses", SUM(g, access_outside));
 	section_end(s);
 	section(s, "disk");
 	number(s, "reads", g->disk.reads);

@@ -236,6 +236,7 @@ static const struct property guest_properties[] = {
 	{ "min", take_size, GUEST(min_bytes) },
 	{ "max", take_size, GUEST(max_bytes) },
 	{ "shares", take_u32, GUEST(shares) },
+	{ "vcpus", take_u32, GUEST(vcpus) },
 	{ "cpu-shares", take_u32, GUEST(cpu_shares) },
 	{ "cpus", take_cpus, GUEST(cpus) },
 	{ "kernel", take_kernel, GUEST(kernel) },
@@ -264,6 +265,8 @@ static status_t check_guest(struct parser *p, int node, const struct config_gues
 			format_size(a, sizeof(a), g->min_bytes), format_size(b, sizeof(b), g->max_bytes));
 	if (g->shares < 1 || g->shares > SHARES_MAX)
 		return complain(p, node, "shares", "is %u; should be 1 to %u", g->shares, SHARES_MAX);
+	if (g->vcpus < 1 || g->vcpus > CONFIG_VCPU_MAX)
+		return complain(p, node, "vcpus", "is %u; should be 1 to %u", g->vcpus, CONFIG_VCPU_MAX);
 	if (g->cpu_shares < 1 || g->cpu_shares > SHARES_MAX)
 		return complain(p, node, "cpu-shares", "is %u; should be 1 to %u", g->cpu_shares,
 			SHARES_MAX);
@@ -305,7 +308,7 @@ static status_t add_guest(struct parser *p, int node, struct config_guest *g)
 static status_t take_guest(struct parser *p, int node)
 {
 	struct guest_node n = {
-		.guest = { .shares = 1000, .cpu_shares = 1000, .cpus = UINT64_MAX, .autostart = true, .min_bytes = UINT64_MAX,
+		.guest = { .shares = 1000, .vcpus = 1, .cpu_shares = 1000, .cpus = UINT64_MAX, .autostart = true, .min_bytes = UINT64_MAX,
 			.max_bytes = UINT64_MAX },
 		.count = UINT32_MAX,
 	};

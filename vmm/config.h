@@ -6,7 +6,7 @@
  *   / { compatible = "aerostat,config-1"; pool = "120M"; reserve = "1M"; scrub-idle; debug;
  *       disk { index = <1>; };
  *       guests { vm { count = <10>; memory = "16M"; min = "4M"; max = "16M"; shares = <1000>;
- *                     cpu-shares = <1000>; cpus = "0-3,5"; kernel = "guest.elf"; disk = "32M"; cmdline = "..."; noauto; debug; }; }; };
+ *                     vcpus = <2>; cpu-shares = <1000>; cpus = "0-3,5"; kernel = "guest.elf"; disk = "32M"; cmdline = "..."; noauto; debug; }; }; };
  *
  * `count = <n>` makes n guests named vm0 .. vm(n-1). Sizes are strings (a bare number: KiB) or
  * cells (bytes).
@@ -16,6 +16,7 @@
 #include "vmm/base/status.h"
 
 #define CONFIG_GUEST_MAX     64
+#define CONFIG_VCPU_MAX      8 /* of one guest */
 #define CONFIG_NAME_BYTES    24
 #define CONFIG_KERNEL_BYTES  64
 #define CONFIG_CMDLINE_BYTES 128
@@ -28,7 +29,8 @@ struct config_guest {
 	uint64_t min_bytes;    /* guaranteed; default memory / 4 */
 	uint64_t max_bytes;    /* never holds more; default memory; min <= max <= memory */
 	uint32_t shares;       /* of memory: 1 .. 100000, default 1000 */
-	uint32_t cpu_shares;   /* of the CPUs: the same */
+	uint32_t vcpus;        /* 1 .. CONFIG_VCPU_MAX, default 1 */
+	uint32_t cpu_shares;   /* of the CPUs: the same as shares */
 	uint64_t cpus;         /* mask of the CPUs that it may run on; default all */
 	uint64_t disk_bytes;   /* 0: none */
 	bool autostart;        /* not `noauto` */

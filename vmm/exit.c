@@ -33,7 +33,7 @@ static __attribute__((noinline)) enum exit_action fault_rest(
 
 	if (result == P2M_FAULT_WAIT)
 		return memwait_fault(v, gpa, v->virt->exit.slat.access);
-	v->guest->access_outside++;
+	v->access_outside++;
 	guest_log(v->guest, LOG_DEBUG, "access outside its memory at 0x%llx",
 		(unsigned long long)gpa.v);
 	virt_inject_gp(v->virt);

@@ -121,6 +121,12 @@ static status_t check_new(const struct config_guest *c, char error[CONFIG_ERROR_
 			platform_cpu_count() - 1);
 		return ERR_INVAL;
 	}
+	if (c->vcpus > 1 && !virt_caps.real_mode) {
+		fmt_snprintf(error, CONFIG_ERROR_BYTES, "guest %s: %u vcpus need a processor whose guests "
+			"can start in real mode, which this one's cannot; write vcpus = <1>", c->name,
+			c->vcpus);
+		return ERR_NOSYS;
+	}
 	if (guests.count == GUEST_MAX) {
 		fmt_snprintf(error, CONFIG_ERROR_BYTES, "guest %s: there are %u guests, which is the "
 			"most this hypervisor holds", c->name, GUEST_MAX);
@@ -132,7 +138,7 @@ static status_t check_new(const struct config_guest *c, char error[CONFIG_ERROR_
 /* A guest's share of the CPUs, divided among its vCPUs. */
 static uint32_t vcpu_weight(const struct config_guest *c)
 {
-	return MAX(c->cpu_shares / GUEST_VCPU_MAX, 1u);
+	return MAX(c->cpu_shares / c->vcpus, 1u);
 }
 
 void guest_set_max(struct guest *g, uint64_t bytes)
@@ -178,22 +184,47 @@ static status_t make_memory(struct guest *g, char error[CONFIG_ERROR_BYTES])
 	return s;
 }
 
-/* Virtual CPU and kernel image. Undone by free_guest(). */
-static status_t make_vcpu(struct guest *g, char error[CONFIG_ERROR_BYTES])
+/* Virtual CPUs and kernel image. Undone by free_contents(). */
+static status_t make_vcpus(struct guest *g, char error[CONFIG_ERROR_BYTES])
 {
-	struct vcpu *v = &g->vcpu[0];
 	struct virt_boot boot;
-	status_t s = virt_vcpu_create(g->id, 0, &g->p2m.slat, &v->virt);
+	status_t s = OK;
 
+	for (uint32_t i = 0; i < g->vcpu_count && s == OK; i++) {
+		struct vcpu *v = &g->vcpu[i];
+
+		s = virt_vcpu_create(g->id, i, g->vcpu_count, &g->p2m.slat, &v->virt);
+		if (s != OK)
+			break;
+		v->virt->owner = v;
+		v->virt->peers = g->peers;
+		v->virt->peer_count = g->vcpu_count;
+		g->peers[i] = v->virt;
+	}
 	if (s != OK) {
-		fmt_snprintf(error, CONFIG_ERROR_BYTES, "guest %s: no memory for its CPU (%s)",
+		fmt_snprintf(error, CONFIG_ERROR_BYTES, "guest %s: no memory for its CPUs (%s)",
 			g->config.name, status_text(s));
 		return s;
 	}
 	s = guest_build(g, &boot, error);
-	if (s == OK)
-		virt_boot(v->virt, &boot);
-	return s;
+	if (s != OK)
+		return s;
+	virt_boot(g->vcpu[0].virt, &boot);
+	/* The first starts the others, which sleep until then. */
+	for (uint32_t i = 1; i < g->vcpu_count; i++) {
+		virt_park(g->vcpu[i].virt);
+		g->vcpu[i].halted = true;
+	}
+	return OK;
+}
+
+#define RANGES_BYTES (AERO_RANGE_MAX * sizeof(struct aero_range))
+
+static void free_guest(struct guest *g)
+{
+	for (uint32_t i = 0; i < g->vcpu_count; i++)
+		heap_free(g->vcpu[i].ranges, RANGES_BYTES);
+	heap_free(g, sizeof(*g));
 }
 
 static struct guest *alloc_guest(const struct config_guest *config)
@@ -202,29 +233,25 @@ static struct guest *alloc_guest(const struct config_guest *config)
 
 	if (!g)
 		return NULL;
-	g->ranges = heap_alloc(AERO_RANGE_MAX * sizeof(*g->ranges));
-	if (!g->ranges) {
-		heap_free(g, sizeof(*g));
-		return NULL;
-	}
 	g->config = *config;
+	g->vcpu_count = config->vcpus;
+	for (uint32_t i = 0; i < g->vcpu_count; i++) {
+		g->vcpu[i].ranges = heap_alloc(RANGES_BYTES);
+		if (!g->vcpu[i].ranges) {
+			free_guest(g);
+			return NULL;
+		}
+	}
 	g->id = new_id();
 	g->created_ns = platform_ns();
 	spinlock_init(&g->lock, LOCK_RANK_GUEST);
 	list_init(&g->link);
 	gconsole_init(&g->console);
-	g->vcpu_count = GUEST_VCPU_MAX;
 	for (uint32_t i = 0; i < g->vcpu_count; i++) {
 		g->vcpu[i].guest = g;
 		sched_vcpu_init(&g->vcpu[i], vcpu_weight(config), config->cpus);
 	}
 	return g;
-}
-
-static void free_guest(struct guest *g)
-{
-	heap_free(g->ranges, AERO_RANGE_MAX * sizeof(*g->ranges));
-	heap_free(g, sizeof(*g));
 }
 
 /* Everything behind p2m_create(), in reverse. vCPUs are STOPPED. */
@@ -249,7 +276,7 @@ static status_t make_guest(struct guest *g, char error[CONFIG_ERROR_BYTES])
 	if (s != OK)
 		return s;
 	balloon_init(&g->balloon, &g->p2m, notify, g);
-	s = make_vcpu(g, error);
+	s = make_vcpus(g, error);
 	if (s != OK)
 		free_contents(g);
 	return s;
@@ -439,10 +466,21 @@ const char *guest_state_name(enum guest_state s)
 	return (uint32_t)s < ARRAY_COUNT(names) ? names[s] : "?";
 }
 
+/* It runs if any of its vCPUs does. */
+static bool is_blocked(const struct guest *g)
+{
+	for (uint32_t i = 0; i < g->vcpu_count; i++) {
+		enum vcpu_state v = vcpu_state(&g->vcpu[i]);
+
+		if (v != VCPU_HALTED && v != VCPU_WAIT_MEMORY && v != VCPU_WAIT_DISK)
+			return false;
+	}
+	return true;
+}
+
 void guest_state_letters(const struct guest *g, char out[7])
 {
-	enum vcpu_state v = vcpu_state(&g->vcpu[0]);
-	bool blocked = v == VCPU_HALTED || v == VCPU_WAIT_MEMORY || v == VCPU_WAIT_DISK;
+	bool blocked = is_blocked(g);
 
 	memcpy(out, "------", 7);
 	switch (g->state) {

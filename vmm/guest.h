@@ -14,7 +14,7 @@
 #include "vmm/virt.h"
 
 #define GUEST_MAX      CONFIG_GUEST_MAX
-#define GUEST_VCPU_MAX 1 /* issue 4 raises it */
+#define GUEST_VCPU_MAX CONFIG_VCPU_MAX
 
 enum guest_state {
 	GUEST_RUNNING,  /* has runnable or halted vCPUs */
@@ -58,6 +58,10 @@ struct vcpu {
 	gpa_t call_gpa;
 	uint64_t call_bytes;
 	uint32_t call_access;
+	struct aero_range *ranges; /* AERO_RANGE_MAX: a balloon call's copy */
+	uint64_t hypercalls[32];   /* by number */
+	uint64_t hypercall_errors;
+	uint64_t access_outside;   /* accesses outside its memory: answered by #GP */
 };
 
 /* A snapshot: only its CPU, or who holds the queue's lock, may rely on it. */
@@ -97,13 +101,10 @@ struct guest {
 	struct block_region disk;
 	uint32_t vcpu_count;
 	struct vcpu vcpu[GUEST_VCPU_MAX];
+	struct virt_vcpu *peers[GUEST_VCPU_MAX]; /* of vcpu[]: what they send each other interrupts by */
 	uint8_t event_vector; /* 0: none */
 	uint32_t event_pending; /* AERO_EVENT_*; atomic: raised under any lock */
-	uint64_t hypercalls[32]; /* by number */
-	uint64_t hypercall_errors;
-	uint64_t access_outside; /* accesses outside its memory: answered by #GP */
 	uint64_t created_ns;
-	struct aero_range *ranges; /* AERO_RANGE_MAX: a balloon call's copy */
 	uint32_t grace_pages;      /* emergency pages it owes (docs/adr/0003); atomic */
 	uint64_t grace_total;
 	bool reboot;               /* SHUTDOWN, and wants to be started again */

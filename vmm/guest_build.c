@@ -125,6 +125,19 @@ static void put_nodes(void *fdt, int *err, const struct guest *g)
 	begin(fdt, err, "chosen");
 	put_text(fdt, err, "bootargs", g->config.cmdline);
 	end(fdt, err);
+	begin(fdt, err, "cpus");
+	put_u32s(fdt, err, "#address-cells", (const uint32_t[]){ 1 }, 1);
+	put_u32s(fdt, err, "#size-cells", (const uint32_t[]){ 0 }, 1);
+	for (uint32_t i = 0; i < g->vcpu_count; i++) {
+		char name[8];
+
+		fmt_snprintf(name, sizeof(name), "cpu@%u", i);
+		begin(fdt, err, name);
+		put_text(fdt, err, "device_type", "cpu");
+		put_u32s(fdt, err, "reg", &i, 1); /* its x2APIC's id */
+		end(fdt, err);
+	}
+	end(fdt, err);
 	begin(fdt, err, "hypervisor");
 	put_text(fdt, err, "compatible", "aerostat,hv");
 	put_u32s(fdt, err, "abi-version", (const uint32_t[]){ AERO_ABI_MAJOR, AERO_ABI_MINOR }, 2);

@@ -117,7 +117,7 @@ static int64_t hc_event_setup(struct vcpu *v, uint64_t vector, uint64_t b, uint6
 		return -AERO_EINVAL;
 	g->event_vector = (uint8_t)vector;
 	if (vector && __atomic_load_n(&g->event_pending, __ATOMIC_ACQUIRE))
-		virt_raise(v->virt, (uint8_t)vector);
+		guest_event(g, 0); /* the first vCPU's, whoever asks */
 	return 0;
 }
 
@@ -134,18 +134,18 @@ static int64_t balloon_ranges(struct vcpu *v, bool inflate, uint64_t gpa, uint64
 	struct guest *g = v->guest;
 	uint64_t bytes = count * sizeof(struct aero_range);
 	uint64_t held = g->p2m.account.used_pages;
-	status_t s = p2m_copy_from(&g->p2m, GPA(gpa), g->ranges, bytes);
+	status_t s = p2m_copy_from(&g->p2m, GPA(gpa), v->ranges, bytes);
 
 	if (s != OK)
 		return copy_error(v, s, gpa, bytes, P2M_READ);
-	int64_t tried = balloon_hc_ranges(&g->balloon, inflate, g->ranges, (uint32_t)count, flags,
+	int64_t tried = balloon_hc_ranges(&g->balloon, inflate, v->ranges, (uint32_t)count, flags,
 		platform_ns());
 
 	if (tried < 0)
 		return tried;
 	if (g->grace_pages && g->p2m.account.used_pages < held)
 		memwait_repay(g, held - g->p2m.account.used_pages);
-	s = p2m_copy_to(&g->p2m, GPA(gpa), g->ranges, bytes);
+	s = p2m_copy_to(&g->p2m, GPA(gpa), v->ranges, bytes);
 	return s == OK ? tried : -AERO_EFAULT;
 }
 
@@ -261,7 +261,7 @@ static enum exit_action finish(struct vcpu *v, int64_t result)
 		virt_hypercall_again(v->virt);
 		return EXIT_DISK;
 	}
-	v->guest->hypercall_errors += result < 0;
+	v->hypercall_errors += result < 0;
 	v->virt->gpr[VIRT_RAX] = (uint64_t)result;
 	return EXIT_RESUME;
 }
@@ -306,7 +306,7 @@ static const exit_fn entry[AERO_HC_COUNT] = {
 	[AERO_HC_SHUTDOWN] = call_checked,
 	[AERO_HC_DEBUG] = call_checked,
 };
-_Static_assert(AERO_HC_COUNT <= ARRAY_COUNT(((struct guest *)0)->hypercalls), "a counter a call");
+_Static_assert(AERO_HC_COUNT <= ARRAY_COUNT(((struct vcpu *)0)->hypercalls), "a counter a call");
 
 enum exit_action hypercall_exit(struct vcpu *v)
 {
@@ -314,6 +314,6 @@ enum exit_action hypercall_exit(struct vcpu *v)
 
 	if (UNLIKELY(number >= AERO_HC_COUNT))
 		return finish(v, -AERO_ENOSYS);
-	v->guest->hypercalls[number]++;
+	v->hypercalls[number]++;
 	return entry[number](v);
 }

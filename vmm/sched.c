@@ -15,6 +15,12 @@ static bool (*control_poll)(void); /* set once at boot */
 /* CPU 0 looks at the serial port at least this often. */
 #define CONTROL_MS  1u
 
+/* One vCPU of a guest has made another ready. */
+static void wake_owner(struct virt_vcpu *v)
+{
+	sched_wake(v->owner);
+}
+
 void sched_init(void)
 {
 	uint64_t slice = platform_tsc_khz * SCHED_SLICE_US / 1000;
@@ -29,6 +35,7 @@ void sched_init(void)
 		list_init(&c->halted);
 	}
 	sched_waiters_init();
+	virt_wake_hook = wake_owner;
 	disk_turn_init();
 }
 

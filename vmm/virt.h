@@ -66,6 +66,7 @@ struct virt_caps {
 	const char *name;        /* "VMX+EPT", "SVM+NPT" */
 	const char *features;    /* what is used of the optional ones: words, for people */
 	uint32_t hypercall_kind; /* AERO_CALL_* */
+	bool real_mode; /* a vCPU can start as processors do: needed for guests with several */
 };
 extern struct virt_caps virt_caps; /* constant after virt_init() */
 
@@ -78,8 +79,8 @@ status_t virt_init(const char **why) MUST_CHECK;
 status_t virt_cpu_init(const char **why) MUST_CHECK;
 
 /* `slat` must stay valid; its root is set. ERR_NOMEM. State after: as virt_boot() of a zeroed boot. */
-status_t virt_vcpu_create(uint32_t guest_id, uint32_t vcpu_id, struct slat_space *slat,
-	struct virt_vcpu **out) MUST_CHECK;
+status_t virt_vcpu_create(uint32_t guest_id, uint32_t vcpu_id, uint32_t vcpu_count,
+	struct slat_space *slat, struct virt_vcpu **out) MUST_CHECK;
 void virt_vcpu_destroy(struct virt_vcpu *v);
 
 /* 64-bit flat entry state as at the end of vmm/abi/aerostat.h. */
@@ -89,6 +90,9 @@ struct virt_boot {
 	uint64_t rsi;
 };
 void virt_boot(struct virt_vcpu *v, const struct virt_boot *boot);
+
+/* It waits for another of its guest's to start it (INIT, start-up IPI). Only with virt_caps.real_mode. */
+void virt_park(struct virt_vcpu *v);
 
 /*
  * Runs the guest until something for vmm: returns the kind, also in v->exit. Returns

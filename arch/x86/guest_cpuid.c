@@ -86,7 +86,7 @@ static void basic_leaves(struct guest_cpuid *t, const struct guest_cpuid_config 
 
 	struct cpuid_regs *r = &t->basic[1];
 	*r = ask(host, 1, 0, max);
-	r->ebx = (r->ebx & 0xffffu) | 1u << 16 | (c->apic_id & 0xffu) << 24;
+	r->ebx = (r->ebx & 0xffffu) | MIN(c->vcpu_count, 0xffu) << 16 | (c->apic_id & 0xffu) << 24;
 	r->ecx = (r->ecx & L1_ECX) | L1_ECX_X2APIC | L1_ECX_DEADLINE | L1_ECX_HYPERVISOR;
 	r->edx &= L1_EDX;
 	if (t->xcr0_allowed == 0)
@@ -128,10 +128,18 @@ static void cache_leaf(struct guest_cpuid *t, cpuid_read_fn host, uint32_t max)
 	}
 }
 
-static void topology_leaf(struct guest_cpuid *t, uint32_t apic_id)
+/* Bits of an APIC id that tell cores of a package apart. */
+static uint32_t id_bits(uint32_t count)
 {
-	add(t, 0xb, 0, (struct cpuid_regs){ 0, 1, 1u << 8 | 0u, apic_id }); /* one thread a core */
-	add(t, 0xb, 1, (struct cpuid_regs){ 0, 1, 2u << 8 | 1u, apic_id }); /* one core */
+	return count > 1 ? 32u - (uint32_t)__builtin_clz(count - 1) : 0;
+}
+
+static void topology_leaf(struct guest_cpuid *t, const struct guest_cpuid_config *c)
+{
+	/* One thread a core, vcpu_count cores. */
+	add(t, 0xb, 0, (struct cpuid_regs){ 0, 1, 1u << 8 | 0u, c->apic_id });
+	add(t, 0xb, 1, (struct cpuid_regs){ id_bits(c->vcpu_count), c->vcpu_count, 2u << 8 | 1u,
+		c->apic_id });
 }
 
 static void xsave_leaf(struct guest_cpuid *t, cpuid_read_fn host, uint32_t max)
@@ -220,7 +228,7 @@ void guest_cpuid_init(struct guest_cpuid *t, const struct guest_cpuid_config *c,
 	basic_leaves(t, c, host, max);
 	cache_leaf(t, host, max);
 	feature_leaf(t, c, host, max);
-	topology_leaf(t, c->apic_id);
+	topology_leaf(t, c);
 	xsave_leaf(t, host, max);
 	extended_leaves(t, c, host);
 	hv_leaves(t, c);

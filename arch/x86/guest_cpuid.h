@@ -31,6 +31,7 @@ struct guest_cpuid {
 
 struct guest_cpuid_config {
 	uint32_t apic_id;
+	uint32_t vcpu_count; /* of the guest: ids 0 .. count - 1, one thread a core, one package */
 	uint32_t guest_id;
 	uint32_t tsc_khz;
 	uint32_t call;     /* AERO_CALL_* */

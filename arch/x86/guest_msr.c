@@ -71,8 +71,8 @@ bool guest_msr_value_ok(const struct guest_msr *m, uint64_t value)
 	case GUEST_MSR_IS_PAT:
 		return pat_ok(value);
 	case GUEST_MSR_IS_EFER:
-		/* Guests stay in 64-bit mode: LME and LMA are set for good. */
-		return (value & ~(EFER_SCE | EFER_NXE)) == (EFER_LME | EFER_LMA);
+		/* When LME may change, and that LMA does not, is vcpu_exit.c's to see to. */
+		return !(value & ~(EFER_SCE | EFER_NXE | EFER_LME | EFER_LMA));
 	case GUEST_MSR_ANY:
 		return true;
 	}

@@ -55,8 +55,9 @@ static inline __attribute__((always_inline)) enum virt_exit_kind x86_run_loop(st
 		enum virt_exit_kind up;
 		if (UNLIKELY(__atomic_load_n(&v->attention, __ATOMIC_RELAXED) != 0 ||
 			    x86_time_is_up(v))) {
-			if (!x86_prepare(v)) {
-				up = VIRT_EXIT_DEADLINE;
+			enum x86_go go = x86_prepare(v);
+			if (UNLIKELY(go != X86_GO_ENTER)) {
+				up = go == X86_GO_PARKED ? VIRT_EXIT_HALT : VIRT_EXIT_DEADLINE;
 				v->virt.exit.kind = up;
 				return up;
 			}

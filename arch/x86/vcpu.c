@@ -150,8 +150,8 @@ void virt_vcpu_destroy(struct virt_vcpu *vv)
 	heap_free(v, x86_ops->vcpu_bytes);
 }
 
-status_t virt_vcpu_create(uint32_t guest_id, uint32_t vcpu_id, struct slat_space *slat,
-	struct virt_vcpu **out)
+status_t virt_vcpu_create(uint32_t guest_id, uint32_t vcpu_id, uint32_t vcpu_count,
+	struct slat_space *slat, struct virt_vcpu **out)
 {
 	struct x86_vcpu *v = heap_alloc(x86_ops->vcpu_bytes);
 	if (v == NULL)
@@ -163,6 +163,7 @@ status_t virt_vcpu_create(uint32_t guest_id, uint32_t vcpu_id, struct slat_space
 		slat->generation = 1; /* no CPU has seen it: its root's frame may have been another's */
 	struct guest_cpuid_config c = {
 		.apic_id = vcpu_id,
+		.vcpu_count = vcpu_count,
 		.guest_id = guest_id,
 		.tsc_khz = (uint32_t)platform_tsc_khz,
 		.call = x86_ops->caps.hypercall_kind,
@@ -218,7 +219,8 @@ void virt_boot(struct virt_vcpu *vv, const struct virt_boot *boot)
 	vlapic_reset(&v->lapic, v->virt.vcpu_id);
 	memset(v->posted, 0, sizeof(v->posted));
 	v->event_info = 0;
-	v->deaf = v->halting = false;
+	v->deaf = v->halting = v->parked = false;
+	v->reset = 0;
 	vcpu_live_reset(v);
 	if (cpu->live == v)
 		cpu->live = NULL; /* what is in the processor is of no use any more */
@@ -273,16 +275,21 @@ static void take_posted(struct x86_vcpu *v)
 	vlapic_raise_all(&v->lapic, vectors);
 }
 
-bool x86_prepare(struct x86_vcpu *v)
+enum x86_go x86_prepare(struct x86_vcpu *v)
 {
 	uint64_t now = rdtsc();
 	if (now >= v->deadline)
-		return false;
+		return X86_GO_DEADLINE;
 	vlapic_tick(&v->lapic, now);
 	uint32_t attention = __atomic_exchange_n(&v->attention,
 		x86_ops->each_entry ? X86_ATTENTION_TIME : 0, __ATOMIC_SEQ_CST);
 	if (attention & X86_ATTENTION_LOAD)
 		switch_to(v);
+	if (UNLIKELY(attention & X86_ATTENTION_RESET)) {
+		x86_take_reset(v);
+		if (v->parked)
+			return X86_GO_PARKED;
+	}
 	if (attention & X86_ATTENTION_POSTED)
 		take_posted(v);
 	if (v->halting) {
@@ -295,7 +302,7 @@ bool x86_prepare(struct x86_vcpu *v)
 	v->stop_tsc = MIN(stop, now + STOP_MAX_TICKS);
 	v->stop_low = (uint32_t)v->stop_tsc;
 	x86_ops->set_time(v, rdtsc()); /* loading took its time */
-	return true;
+	return X86_GO_ENTER;
 }
 
 enum virt_exit_kind virt_run(struct virt_vcpu *v, uint64_t deadline_tsc)
@@ -343,6 +350,8 @@ bool virt_has_work(struct virt_vcpu *vv, uint64_t now_tsc)
 	struct x86_vcpu *v = x86_vcpu(vv);
 	if (__atomic_load_n(&v->attention, __ATOMIC_ACQUIRE) & X86_ATTENTION_POSTED)
 		take_posted(v); /* the bit stays: it costs one look */
+	if (UNLIKELY(v->parked || __atomic_load_n(&v->reset, __ATOMIC_RELAXED) != 0))
+		return x86_reset_asked(v);
 	if (v->deaf)
 		return false;
 	return v->lapic.timer_tsc <= now_tsc || vlapic_pending(&v->lapic) >= 0;
@@ -358,7 +367,7 @@ bool virt_interruptible(struct virt_vcpu *vv)
 uint64_t virt_wake_tsc(const struct virt_vcpu *vv)
 {
 	const struct x86_vcpu *v = container_of(vv, const struct x86_vcpu, virt);
-	return v->deaf ? UINT64_MAX : v->lapic.timer_tsc;
+	return v->deaf || v->parked ? UINT64_MAX : v->lapic.timer_tsc;
 }
 
 void virt_hypercall_again(struct virt_vcpu *vv)

@@ -53,6 +53,7 @@ enum x86_attention {
 	X86_ATTENTION_EVENT = 4u, /* event_info waits to be injected */
 	X86_ATTENTION_LAPIC = 8u, /* something may have become deliverable */
 	X86_ATTENTION_POSTED = 16u, /* `posted` is not empty */
+	X86_ATTENTION_RESET = 32u, /* `reset` is not empty, or it is parked */
 };
 
 /* Event information: bits 0..7 vector, 8..10 type, 11 error code, 31 valid. VMX's interruption
@@ -70,6 +71,8 @@ struct x86_vcpu {
 	uint32_t attention;    /* X86_ATTENTION_*; atomic: x86_attend(), taken by x86_prepare() */
 	bool deaf;             /* it halted with interrupts off: nothing wakes it */
 	bool halting;          /* the last exit was HLT */
+	bool parked;           /* after INIT: waits for a start-up IPI */
+	uint32_t reset;        /* INIT and start-up that others asked for; atomic: vcpu_ipi.c */
 	uint32_t stop_low;     /* low half of stop_tsc, which is never 2^31 ticks away or more */
 	uint64_t deadline;
 	uint64_t stop_tsc;     /* the guest must be left at this time: deadline, or its own timer */
@@ -123,6 +126,8 @@ struct virt_ops {
 	void (*destroy)(struct x86_vcpu *v);
 	/* Everything but the registers of enum x86_field: 64-bit segments, nothing pending. Loaded. */
 	void (*boot)(struct x86_vcpu *v);
+	/* Real-mode segments, CS at vector << 12. Loaded; only where caps.real_mode. */
+	void (*start)(struct x86_vcpu *v, uint8_t vector);
 	/* The same for several CPUs: each entry obeys docs/shootdown.md. */
 	enum virt_exit_kind (*run_smp)(struct x86_vcpu *v, uint64_t deadline);
 	/* No CPU's any more; it was loaded on this one, if on any. NULL: nothing to do. */
@@ -161,8 +166,13 @@ struct virt_cpu {
 
 /* vcpu_exit.c and vcpu.c. */
 extern enum virt_exit_kind (*const x86_handlers[X86_EXIT_COUNT])(struct x86_vcpu *v);
-/* Does what attention and time ask for. false: the deadline has passed. */
-bool x86_prepare(struct x86_vcpu *v);
+/* Does what attention and time ask for. */
+enum x86_go { X86_GO_DEADLINE, X86_GO_PARKED, X86_GO_ENTER };
+enum x86_go x86_prepare(struct x86_vcpu *v);
+/* vcpu_ipi.c: what the ICR says; INIT and start-up that came; is there any that changes something? */
+void x86_send_ipi(struct x86_vcpu *v);
+void x86_take_reset(struct x86_vcpu *v);
+bool x86_reset_asked(const struct x86_vcpu *v);
 extern const struct virt_ops *x86_ops; /* the machine's back end; set once at boot */
 /* This CPU's translations of the vCPU's space are older than `generation`. From its entry. */
 void x86_space_flush(struct x86_vcpu *v, uint64_t generation);

@@ -60,6 +60,12 @@ static enum x86_field backend_field(uint32_t msr)
 	}
 }
 
+/* What IA32_APIC_BASE lacks on all but the first vCPU. */
+static uint64_t not_bsp(const struct x86_vcpu *v, uint32_t msr)
+{
+	return msr == MSR_APIC_BASE && v->virt.vcpu_id != 0 ? APIC_BASE_BSP : 0;
+}
+
 static bool read_msr(struct x86_vcpu *v, uint32_t msr, uint64_t *value)
 {
 	const struct guest_msr *m = guest_msr_find(msr);
@@ -68,7 +74,7 @@ static bool read_msr(struct x86_vcpu *v, uint32_t msr, uint64_t *value)
 	switch ((enum guest_msr_kind)m->kind) {
 	case GUEST_MSR_CONST:
 	case GUEST_MSR_IGNORE:
-		*value = m->value;
+		*value = m->value & ~not_bsp(v, msr);
 		return true;
 	case GUEST_MSR_LAPIC:
 		return vlapic_read(&v->lapic, msr - MSR_X2APIC_FIRST, rdtsc(), value);
@@ -97,6 +103,8 @@ static bool write_lapic(struct x86_vcpu *v, uint32_t reg, uint64_t value)
 {
 	if (!vlapic_write(&v->lapic, reg, value, rdtsc()))
 		return false;
+	if (reg == VLAPIC_ICR)
+		x86_send_ipi(v);
 	if (reg != VLAPIC_EOI)
 		x86_attend(v, X86_ATTENTION_LAPIC | X86_ATTENTION_TIME);
 	else if (vlapic_pending(&v->lapic) >= 0)
@@ -104,10 +112,20 @@ static bool write_lapic(struct x86_vcpu *v, uint32_t reg, uint64_t value)
 	return true;
 }
 
+/* LMA is the processor's, LME is settled while paging is on. */
+static bool load_efer(struct x86_vcpu *v, uint64_t value)
+{
+	uint64_t old = x86_ops->get(v, X86_EFER);
+	if ((x86_ops->get(v, X86_CR0) & CR0_PG) && ((value ^ old) & EFER_LME))
+		return false;
+	x86_ops->set(v, X86_EFER, (value & ~EFER_LMA) | (old & EFER_LMA));
+	return true;
+}
+
 static bool write_msr(struct x86_vcpu *v, uint32_t msr, uint64_t value)
 {
 	const struct guest_msr *m = guest_msr_find(msr);
-	if (m == NULL || !guest_msr_value_ok(m, value))
+	if (m == NULL || !guest_msr_value_ok(m, value | not_bsp(v, msr)))
 		return false;
 	switch ((enum guest_msr_kind)m->kind) {
 	case GUEST_MSR_CONST:
@@ -120,6 +138,8 @@ static bool write_msr(struct x86_vcpu *v, uint32_t msr, uint64_t value)
 		vlapic_write_deadline(&v->lapic, value);
 		return true;
 	case GUEST_MSR_BACKEND:
+		if (msr == MSR_EFER)
+			return load_efer(v, value);
 		x86_ops->set(v, backend_field(msr), value);
 		return true;
 	case GUEST_MSR_TSC_AUX:
@@ -188,23 +208,39 @@ static enum virt_exit_kind on_halt(struct x86_vcpu *v)
 	return VIRT_EXIT_HALT;
 }
 
+/*
+ * Paging goes on once, and from a processor's start to long mode only: what a started vCPU does on its way
+ * there. Back leads INIT alone; 32-bit paging with PAE would want the PDPTEs kept (docs/caveats.md).
+ */
+static bool load_cr0(struct x86_vcpu *v, uint64_t value)
+{
+	uint64_t old = x86_ops->get(v, X86_CR0), efer = x86_ops->get(v, X86_EFER);
+	if (value >> 32 != 0 || ((value & CR0_NW) && !(value & CR0_CD)) ||
+		((value & CR0_PG) && !(value & CR0_PE)) || (~value & old & CR0_PG))
+		return false;
+	if (value & ~old & CR0_PG) {
+		if (!(x86_ops->get(v, X86_CR4) & CR4_PAE) || !(efer & EFER_LME))
+			return false;
+		x86_ops->set(v, X86_EFER, efer | EFER_LMA);
+		x86_ops->flush_guest(v);
+	}
+	x86_ops->set(v, X86_CR0, (value & CR0_DEFINED) | CR0_ET);
+	return true;
+}
+
 /* false: #GP. SDM vol. 2B "MOV - Move to/from Control Registers". */
 static bool write_cr(struct x86_vcpu *v, uint32_t cr, uint64_t value)
 {
 	switch (cr) {
 	case 0:
-		/* Guests stay in 64-bit mode with paging. */
-		if (value >> 32 != 0 || (~value & (CR0_PE | CR0_PG)) ||
-			((value & CR0_NW) && !(value & CR0_CD)))
-			return false;
-		x86_ops->set(v, X86_CR0, (value & CR0_DEFINED) | CR0_ET);
-		return true;
+		return load_cr0(v, value);
 	case 3:
 		x86_ops->set(v, X86_CR3, value & ~(1ull << 63));
 		x86_ops->flush_guest(v);
 		return true;
 	case 4:
-		if ((value & ~v->cpuid.cr4_allowed) || !(value & CR4_PAE))
+		if ((value & ~v->cpuid.cr4_allowed) ||
+			(!(value & CR4_PAE) && (x86_ops->get(v, X86_EFER) & EFER_LMA)))
 			return false;
 		if ((value & CR4_PCIDE) && !(x86_ops->get(v, X86_CR4) & CR4_PCIDE) &&
 			(x86_ops->get(v, X86_CR3) & 0xfffu))

@@ -163,9 +163,44 @@ void vlapic_unaccept(struct vlapic *a, uint32_t vector)
 	bit_set(a->irr, vector & 0xffu);
 }
 
-static uint32_t ldr(const struct vlapic *a)
+/* The logical id that an x2APIC derives: cluster, and a bit in it. */
+static uint32_t logical_id(uint32_t id)
 {
-	return (a->id >> 4) << 16 | 1u << (a->id & 15u);
+	return (id >> 4) << 16 | 1u << (id & 15u);
+}
+
+bool vlapic_ipi_decode(uint64_t icr, struct vlapic_ipi *out)
+{
+	const uint64_t level_assert = 1u << 14, level_triggered = 1u << 15;
+	*out = (struct vlapic_ipi){
+		.dest = (uint32_t)(icr >> 32),
+		.vector = (uint8_t)icr,
+		.mode = icr >> 8 & 7u,
+		.shorthand = icr >> 18 & 3u,
+		.logical = (icr & 1u << 11) != 0,
+	};
+	if (out->mode == VLAPIC_IPI_INIT)
+		return (icr & (level_assert | level_triggered)) != level_triggered;
+	return out->mode > VLAPIC_IPI_LOWEST || out->vector >= 16;
+}
+
+bool vlapic_ipi_is_for(const struct vlapic_ipi *ipi, uint32_t id, uint32_t sender)
+{
+	switch (ipi->shorthand) {
+	case 1:
+		return id == sender;
+	case 2:
+		return true;
+	case 3:
+		return id != sender;
+	default:
+		break;
+	}
+	if (ipi->dest == 0xffffffffu)
+		return true;
+	if (!ipi->logical)
+		return ipi->dest == id;
+	return ipi->dest >> 16 == logical_id(id) >> 16 && (ipi->dest & logical_id(id) & 0xffffu) != 0;
 }
 
 static uint64_t map_word(const uint64_t map[4], uint32_t word)
@@ -214,7 +249,7 @@ bool vlapic_read(const struct vlapic *a, uint32_t reg, uint64_t now, uint64_t *v
 		*value = ppr(a);
 		return true;
 	case VLAPIC_LDR:
-		*value = ldr(a);
+		*value = logical_id(a->id);
 		return true;
 	case VLAPIC_SVR:
 		*value = a->svr;
@@ -269,19 +304,6 @@ static bool write_svr(struct vlapic *a, uint64_t value)
 	return true;
 }
 
-static bool addressed_here(const struct vlapic *a, uint64_t icr)
-{
-	uint32_t dest = (uint32_t)(icr >> 32);
-	uint32_t shorthand = (uint32_t)(icr >> 18) & 3u;
-	if (shorthand != 0)
-		return shorthand != 3; /* self, all with self, all but self */
-	if (dest == 0xffffffffu)
-		return true;
-	if (!(icr & 1u << 11))
-		return dest == a->id;
-	return dest >> 16 == ldr(a) >> 16 && (dest & ldr(a) & 0xffffu) != 0;
-}
-
 static bool write_icr(struct vlapic *a, uint64_t value)
 {
 	if (value & 0xfff32000ull)
@@ -289,12 +311,8 @@ static bool write_icr(struct vlapic *a, uint64_t value)
 	a->icr = value & ~(1ull << 12); /* delivery status: x2APIC has none, old code writes it */
 	uint32_t vector = value & 0xffu;
 	uint32_t delivery = value >> 8 & 7u;
-	if (delivery > 1)
-		return true; /* NMI, SMI, INIT, SIPI: there is nobody to take them */
-	if (vector < 16)
+	if (delivery <= VLAPIC_IPI_LOWEST && vector < 16)
 		error(a, ESR_SEND_ILLEGAL);
-	else if (addressed_here(a, value))
-		vlapic_raise(a, vector);
 	return true;
 }
 

@@ -1,7 +1,8 @@
 /*
  * The local APIC that a guest sees: x2APIC only, in software. Time comes in as TSC values; the
  * timer counts TSC ticks divided by what the guest set. Source: SDM vol. 3A "Advanced Programmable
- * Interrupt Controller". Not offered: NMI, SMI, INIT and ExtINT delivery, performance counters.
+ * Interrupt Controller". A write to the ICR is only noted here: whoever has the other processors sends
+ * it. Not offered: performance counters.
  */
 #pragma once
 
@@ -51,6 +52,21 @@ void vlapic_write_deadline(struct vlapic *a, uint64_t tsc);
 void vlapic_raise(struct vlapic *a, uint32_t vector);
 /* The same for every vector whose bit is set. */
 void vlapic_raise_all(struct vlapic *a, const uint64_t vectors[4]);
+/* What a write to the ICR asks for. */
+enum vlapic_ipi_mode {
+	VLAPIC_IPI_FIXED = 0, VLAPIC_IPI_LOWEST = 1, VLAPIC_IPI_SMI = 2, VLAPIC_IPI_NMI = 4,
+	VLAPIC_IPI_INIT = 5, VLAPIC_IPI_STARTUP = 6
+};
+struct vlapic_ipi {
+	uint32_t dest;
+	uint8_t vector, mode, shorthand; /* shorthand: 0 none, 1 self, 2 all, 3 all but self */
+	bool logical;
+};
+/* false: nothing is sent (an illegal vector, INIT's de-assert). */
+bool vlapic_ipi_decode(uint64_t icr, struct vlapic_ipi *out) MUST_CHECK;
+/* Is the x2APIC with id `id` meant, the sender's being `sender`? */
+bool vlapic_ipi_is_for(const struct vlapic_ipi *ipi, uint32_t id, uint32_t sender);
+
 /* The vector to deliver next: above the processor's priority, APIC enabled; or VLAPIC_NONE. */
 int vlapic_pending(const struct vlapic *a);
 /* It was delivered: IRR -> ISR. */

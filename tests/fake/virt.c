@@ -21,9 +21,10 @@ status_t virt_cpu_init(const char **why)
 	return OK;
 }
 
-status_t virt_vcpu_create(uint32_t guest_id, uint32_t vcpu_id, struct slat_space *slat,
-	struct virt_vcpu **out)
+status_t virt_vcpu_create(uint32_t guest_id, uint32_t vcpu_id, uint32_t vcpu_count,
+	struct slat_space *slat, struct virt_vcpu **out)
 {
+	(void)vcpu_count;
 	struct fake_vcpu *v = fake_virt_no_memory ? NULL : calloc(1, sizeof(*v));
 
 	if (!v)
@@ -61,6 +62,11 @@ enum virt_exit_kind virt_run(struct virt_vcpu *v, uint64_t deadline_tsc)
 void virt_put(struct virt_vcpu *v)
 {
 	(void)v;
+}
+
+void virt_park(struct virt_vcpu *v)
+{
+	fake_vcpu(v)->parked = true;
 }
 
 void virt_several_cpus(void)

@@ -9,6 +9,7 @@
 struct fake_vcpu {
 	struct virt_vcpu virt; /* first */
 	bool interrupts;       /* the guest's interrupt flag; true after virt_boot() in this fake */
+	bool parked;
 	uint32_t cpl;
 	uint8_t pending[256];
 	uint64_t timer_tsc; /* UINT64_MAX: off */

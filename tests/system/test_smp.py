@@ -29,6 +29,9 @@ CONFIG = """/dts-v1/;
 			noauto; memory = "8M"; min = "2M"; kernel = "guest.elf"; cmdline = "run=hog:1M";
 			cpus = "1"; cpu-shares = <3000>;
 		};
+		three {
+			noauto; memory = "8M"; min = "2M"; kernel = "guest.elf"; vcpus = <3>; cmdline = "tests";
+		};
 		nowhere {
 			noauto; memory = "8M"; min = "2M"; kernel = "guest.elf"; cpus = "40-63";
 		};
@@ -111,6 +114,20 @@ def test_shares_of_one_cpu(machine):
         machine.cmd(f"destroy {g}")
     for g in GUESTS:
         machine.cmd(f"vcpu-pin {g} 0 all")
+    machine.audit()
+
+
+def test_a_guest_starts_its_other_vcpus(machine):
+    """INIT and start-up from real mode, interrupts that wake them wherever they are, and INIT again."""
+    machine.cmd("create three")
+    assert len(machine.cmd("vcpu-list three").splitlines()) == 4
+    for _ in range(3):
+        assert "smp-start: 2 of 2 others ok" in machine.guest_shell("three", "smp-start", 120)
+    machine.cmd("pause three")
+    assert all(v["state"] == "stopped" for v in machine.cmd_json("vcpu-list three")["vcpus"])
+    machine.cmd("unpause three")
+    assert "smp-start: 2 of 2 others ok" in machine.guest_shell("three", "smp-start", 120)
+    machine.cmd("destroy three")
     machine.audit()
 
 

@@ -137,6 +137,11 @@ static void test_bad_guest(void **state)
 	guest("g"), TEXT("memory", "8M"), TEXT("max", "4M"), TEXT("min", "5M"),
 		bad_guest("min", "more than max, 4M");
 	guest("g"), TEXT("memory", "8M"), CELL("shares", 0), bad_guest("shares", "1 to 100000");
+	guest("g"), TEXT("memory", "8M"), CELL("cpu-shares", 100001), bad_guest("cpu-shares", "1 to 100000");
+	guest("g"), TEXT("memory", "8M"), CELL("vcpus", 0), bad_guest("vcpus", "1 to 8");
+	guest("g"), TEXT("memory", "8M"), CELL("vcpus", 9), bad_guest("vcpus", "1 to 8");
+	guest("g"), TEXT("memory", "8M"), TEXT("cpus", "0-"), bad_guest("cpus", "is not a list of CPUs");
+	guest("g"), TEXT("memory", "8M"), TEXT("cpus", "70"), bad_guest("cpus", "names a CPU above 63");
 	guest("g"), TEXT("memory", "8M"), CELL("count", 0), bad_guest("count", "1 to 64");
 	guest("g"), TEXT("memory", "8M"), CELL("count", 65), bad_guest("count", "1 to 64");
 	guest("g"), TEXT("memory", "8M"), TEXT("mem", "8M"), bad_guest("node g, mem", "unknown property");

@@ -32,7 +32,7 @@ static void rich_host(uint32_t leaf, uint32_t sub, struct cpuid_regs *r)
 static struct guest_cpuid made(bool rdtscp)
 {
 	struct guest_cpuid t;
-	struct guest_cpuid_config c = { .apic_id = 2, .guest_id = 9, .tsc_khz = 100000,
+	struct guest_cpuid_config c = { .apic_id = 2, .vcpu_count = 6, .guest_id = 9, .tsc_khz = 100000,
 		.call = AERO_CALL_VMCALL, .features = 0x3f, .rdtscp = rdtscp, .invpcid = rdtscp };
 	guest_cpuid_init(&t, &c, rich_host);
 	return t;
@@ -75,7 +75,7 @@ static void hidden(void **state)
 	assert_false(r->edx & 1u << 12); /* MTRR */
 	assert_false(r->edx & 1u << 14); /* MCA */
 	assert_int_equal(r->ebx >> 24, 2);
-	assert_int_equal(r->ebx >> 16 & 0xff, 1);
+	assert_int_equal(r->ebx >> 16 & 0xff, 6);
 	r = guest_cpuid_find(&t, 7, 0);
 	assert_false(r->ebx & 1u << 2);  /* SGX */
 	assert_false(r->ebx & 1u << 1);  /* TSC_ADJUST */
@@ -112,6 +112,8 @@ static void topology_and_caches(void **state)
 	assert_int_equal(guest_cpuid_find(&t, 0xb, 0)->edx, 2);
 	assert_int_equal(guest_cpuid_find(&t, 0xb, 0)->ecx, 0x100);
 	assert_int_equal(guest_cpuid_find(&t, 0xb, 1)->ecx, 0x201);
+	assert_int_equal(guest_cpuid_find(&t, 0xb, 1)->ebx, 6);
+	assert_int_equal(guest_cpuid_find(&t, 0xb, 1)->eax, 3); /* ids 0 .. 5 need three bits */
 	assert_int_equal(guest_cpuid_find(&t, 0xb, 2)->ebx, 0);
 	for (uint32_t i = 0; i < 4; i++)
 		assert_int_equal(guest_cpuid_find(&t, 4, i)->eax >> 14, 0);
@@ -215,8 +217,9 @@ static void msr_values(void **state)
 		uint64_t value;
 		bool ok;
 	} t[] = {
-		{ MSR_EFER, 0x500, true }, { MSR_EFER, 0xd01, true }, { MSR_EFER, 0, false },
-		{ MSR_EFER, 0x100, false }, { MSR_EFER, 0x1500, false }, /* SVME */
+		{ MSR_EFER, 0x500, true }, { MSR_EFER, 0xd01, true }, { MSR_EFER, 0, true },
+		{ MSR_EFER, 0x100, true }, { MSR_EFER, 0x1500, false }, /* SVME */
+		{ MSR_EFER, 0x4500, false },
 		{ MSR_PAT, PAT_DEFAULT, true }, { MSR_PAT, 2, false }, { MSR_PAT, 8, false },
 		{ MSR_PAT, 3ull << 56, false }, { MSR_PAT, 0x0706050401000006ull, true },
 		{ MSR_LSTAR, 0xffff800000000000ull, true }, { MSR_LSTAR, 1ull << 47, false },

@@ -36,10 +36,10 @@ static void simple(void **state)
 {
 	(void)state;
 	assert_int_equal(fake_hv_call(g, AERO_HC_NULL, 1, 2, 3), 0);
-	assert_int_equal(g->hypercalls[AERO_HC_NULL], 1);
+	assert_int_equal(g->vcpu[0].hypercalls[AERO_HC_NULL], 1);
 	assert_int_equal(fake_hv_call(g, AERO_HC_COUNT, 0, 0, 0), -AERO_ENOSYS);
 	assert_int_equal(fake_hv_call(g, UINT64_MAX, 0, 0, 0), -AERO_ENOSYS);
-	assert_int_equal(g->hypercall_errors, 2);
+	assert_int_equal(g->vcpu[0].hypercall_errors, 2);
 	assert_int_equal(fake_hv_call(g, AERO_HC_EVENT_SETUP, 300, 0, 0), -AERO_EINVAL);
 }
 
@@ -134,7 +134,7 @@ static void other_exits(void **state)
 	(void)fake_virt_fault(f, UINT64_MAX, P2M_WRITE);
 	assert_int_equal(exit_table[VIRT_EXIT_SLAT_FAULT](&g->vcpu[0]), EXIT_RESUME);
 	assert_int_equal(f->gp_count, 2);
-	assert_int_equal(g->access_outside, 2);
+	assert_int_equal(g->vcpu[0].access_outside, 2);
 	(void)fake_virt_fault(f, MIB(5), P2M_WRITE);
 	assert_int_equal(exit_table[VIRT_EXIT_SLAT_FAULT](&g->vcpu[0]), EXIT_RESUME);
 	assert_non_null(fake_guest_access(&g->p2m, GPA(MIB(5)), P2M_WRITE));

@@ -7,6 +7,7 @@
 
 #include "arch/x86/vcpu.c"
 #include "arch/x86/vcpu_exit.c"
+#include "arch/x86/vcpu_ipi.c"
 
 #include "arch/x86/run_loop.h"
 #include "tests/unit/unit.h"
@@ -92,6 +93,14 @@ static void be_boot(struct x86_vcpu *v)
 	memset(field, 0, sizeof(field));
 }
 
+static uint32_t started_at; /* vector of the last start-up, + 1; 0: none */
+
+static void be_start(struct x86_vcpu *v, uint8_t vector)
+{
+	(void)v;
+	started_at = vector + 1u;
+}
+
 static void be_load(struct x86_vcpu *v)
 {
 	struct virt_cpu *cpu = virt_this_cpu();
@@ -155,7 +164,7 @@ static void be_flush_guest(struct x86_vcpu *v)
 static const struct virt_ops be_ops = {
 	.caps = { .name = "fake", .features = "none", .hypercall_kind = AERO_CALL_VMCALL },
 	.vcpu_bytes = sizeof(struct x86_vcpu), .rdtscp = true, .cpu_on = be_cpu_on, .run = be_run,
-	.create = be_create, .destroy = be_destroy, .boot = be_boot, .load = be_load, .get = be_get,
+	.create = be_create, .destroy = be_destroy, .boot = be_boot, .start = be_start, .load = be_load, .get = be_get,
 	.set = be_set, .skip = be_skip, .rewind = be_rewind, .set_time = be_set_time,
 	.can_interrupt = be_can_interrupt, .clear_shadow = be_clear_shadow,
 	.set_window = be_set_window, .inject = be_inject, .flush_guest = be_flush_guest,
@@ -230,7 +239,7 @@ static int start(void **state)
 	const char *why;
 	(void)state;
 	no_backend = false;
-	if (virt_init(&why) != OK || virt_vcpu_create(1, 0, &space, &vcpu) != OK)
+	if (virt_init(&why) != OK || virt_vcpu_create(1, 0, 1, &space, &vcpu) != OK)
 		return 1;
 	virt_boot(vcpu, &(struct virt_boot){ .entry = ENTRY });
 	field[X86_RFLAGS] |= RFLAGS_IF;
@@ -554,7 +563,7 @@ static void two_vcpus_take_turns(void **state)
 	static const struct step end[] = { STOP };
 	struct virt_vcpu *first = vcpu, *second;
 	play(end, VIRT_EXIT_SHUTDOWN);
-	assert_int_equal(virt_vcpu_create(2, 0, &space, &second), OK);
+	assert_int_equal(virt_vcpu_create(2, 0, 1, &space, &second), OK);
 	loads = live_moves = 0;
 	vcpu = second;
 	play(end, VIRT_EXIT_SHUTDOWN);
@@ -565,6 +574,100 @@ static void two_vcpus_take_turns(void **state)
 	assert_int_equal(live_moves, 4);
 	assert_int_equal(loads, 1);
 	virt_vcpu_destroy(second);
+}
+
+static struct virt_vcpu *woken;
+
+static void note_woken(struct virt_vcpu *v)
+{
+	woken = v;
+}
+
+static void write_icr(struct virt_vcpu *from, uint64_t icr)
+{
+	struct x86_vcpu *v = x86_vcpu(from);
+	woken = NULL;
+	assert_true(vlapic_write(&v->lapic, VLAPIC_ICR, icr, 0));
+	x86_send_ipi(v);
+}
+
+/* INIT and start-up, in the right order and the wrong one; interrupts between vCPUs. */
+static void one_starts_another(void **state)
+{
+	(void)state;
+	static const struct step end[] = { STOP };
+	struct virt_vcpu *first = vcpu, *second, *peers[2];
+	assert_int_equal(virt_vcpu_create(1, 1, 2, &space, &second), OK);
+	peers[0] = first;
+	peers[1] = second;
+	first->peers = second->peers = peers;
+	first->peer_count = second->peer_count = 2;
+	virt_wake_hook = note_woken;
+	virt_park(second);
+	started_at = 0;
+	/* Parked: interrupts do not wake it, nor does another INIT. */
+	virt_raise(second, 0x50);
+	assert_false(virt_has_work(second, rdtsc()));
+	write_icr(first, 1ull << 32 | 0x4500);
+	assert_ptr_equal(woken, second);
+	assert_false(virt_has_work(second, rdtsc()));
+	assert_int_equal(virt_run(second, FAR_AWAY), VIRT_EXIT_HALT);
+	assert_int_equal(virt_wake_tsc(second) == UINT64_MAX, true);
+	/* The first start-up counts. */
+	write_icr(first, 1ull << 32 | 0x4608);
+	write_icr(first, 1ull << 32 | 0x4609);
+	assert_ptr_equal(woken, NULL); /* it had been asked already */
+	assert_true(virt_has_work(second, rdtsc()));
+	vcpu = second;
+	play(end, VIRT_EXIT_SHUTDOWN);
+	assert_int_equal(started_at, 9);
+	assert_int_equal(field[X86_CR0], CR0_CD | CR0_NW | CR0_ET);
+	assert_int_equal(field[X86_EFER], 0);
+	/* It runs: a start-up is of no effect, an interrupt is. */
+	started_at = 0;
+	write_icr(first, 3u << 18 | 0x4608);
+	play(end, VIRT_EXIT_SHUTDOWN);
+	assert_int_equal(started_at, 0);
+	assert_true(vlapic_write(&x86_vcpu(second)->lapic, VLAPIC_SVR, 0x1ff, 0));
+	write_icr(first, 1ull << 32 | 0x51);
+	assert_ptr_equal(woken, second);
+	assert_true(virt_has_work(second, rdtsc()));
+	write_icr(second, 1u << 18 | 0x52); /* to itself: nobody needs to be woken */
+	assert_ptr_equal(woken, NULL);
+	/* INIT stops it in the middle of everything, what was pending is gone. */
+	write_icr(first, 1ull << 32 | 0x4500);
+	assert_true(virt_has_work(second, rdtsc()));
+	assert_int_equal(virt_run(second, FAR_AWAY), VIRT_EXIT_HALT);
+	assert_false(virt_has_work(second, rdtsc()));
+	write_icr(first, 1ull << 32 | 0x4601);
+	assert_int_equal(vlapic_pending(&x86_vcpu(second)->lapic), VLAPIC_NONE);
+	virt_wake_hook = NULL;
+	first->peers = NULL;
+	vcpu = first;
+	virt_vcpu_destroy(second);
+}
+
+/* From real mode to long mode, and what is refused on the way. */
+static void modes(void **state)
+{
+	(void)state;
+	struct x86_vcpu *v = x86_vcpu(vcpu);
+	field[X86_CR0] = CR0_ET;
+	field[X86_CR4] = field[X86_EFER] = 0;
+	assert_false(write_cr(v, 0, CR0_PG));		    /* without PE */
+	assert_false(write_cr(v, 0, CR0_PE | CR0_PG));	    /* not to long mode */
+	assert_true(write_cr(v, 0, CR0_PE));
+	assert_true(load_efer(v, EFER_LME));
+	assert_int_equal(field[X86_EFER], EFER_LME);
+	assert_false(write_cr(v, 0, CR0_PE | CR0_PG)); /* without PAE */
+	assert_true(write_cr(v, 4, CR4_PAE));
+	assert_true(write_cr(v, 0, CR0_PE | CR0_PG));
+	assert_int_equal(field[X86_EFER], EFER_LME | EFER_LMA);
+	assert_false(write_cr(v, 0, CR0_PE));	       /* and never back */
+	assert_false(write_cr(v, 4, 0));
+	assert_false(load_efer(v, EFER_LMA));	       /* LME stays while paging is on */
+	assert_true(load_efer(v, EFER_LME | EFER_NXE)); /* LMA is not the guest's to write */
+	assert_int_equal(field[X86_EFER], EFER_LME | EFER_LMA | EFER_NXE);
 }
 
 static void flushes_are_counted_and_seen(void **state)
@@ -594,6 +697,8 @@ int main(void)
 		TEST(xsetbv_obeys_what_is_offered), TEST(exceptions_go_back),
 		TEST(changed_code_runs_again_after_a_flush), TEST(a_deadline_that_has_passed),
 		TEST(machine_checks_end_the_guest), TEST(two_vcpus_take_turns),
+		TEST(one_starts_another),
+		TEST(modes),
 		TEST(flushes_are_counted_and_seen), cmocka_unit_test(nobody_to_run_guests),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

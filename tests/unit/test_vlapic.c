@@ -150,30 +150,44 @@ static void deadline(void **state)
 	assert_true(a.timer_tsc == VLAPIC_TIMER_OFF);
 }
 
+/* What the ICR asks for, and of whom: the sender is 3, among 0 .. 19. */
 static void ipis(void **state)
 {
 	(void)state;
 	static const struct {
 		uint64_t icr;
-		bool here;
+		uint8_t mode;
+		uint32_t who; /* mask */
 	} t[] = {
-		{ 3ull << 32 | 0x50, true },             /* physical, us */
-		{ 4ull << 32 | 0x50, false },
-		{ 0xffffffffull << 32 | 0x50, true },    /* all */
-		{ 1u << 18 | 0x50, true },               /* self */
-		{ 2u << 18 | 0x50, true },               /* all with self */
-		{ 3u << 18 | 0x50, false },              /* all but self */
-		{ 8ull << 32 | 1u << 11 | 0x50, true },  /* logical, cluster 0 bit 3 */
-		{ 4ull << 32 | 1u << 11 | 0x50, false },
-		{ 3ull << 32 | 4u << 8 | 0x50, false },  /* NMI: not offered */
-		{ 3ull << 32 | 5u << 8, false },         /* INIT */
+		{ 3ull << 32 | 0x50, VLAPIC_IPI_FIXED, 1u << 3 },
+		{ 4ull << 32 | 0x50, VLAPIC_IPI_FIXED, 1u << 4 },
+		{ 77ull << 32 | 0x50, VLAPIC_IPI_FIXED, 0 },
+		{ 0xffffffffull << 32 | 0x150, VLAPIC_IPI_LOWEST, 0xfffff },
+		{ 1u << 18 | 0x50, VLAPIC_IPI_FIXED, 1u << 3 },
+		{ 2u << 18 | 0x50, VLAPIC_IPI_FIXED, 0xfffff },
+		{ 3u << 18 | 0x50, VLAPIC_IPI_FIXED, 0xfffff & ~(1u << 3) },
+		{ 8ull << 32 | 1u << 11 | 0x50, VLAPIC_IPI_FIXED, 1u << 3 },	/* cluster 0, bit 3 */
+		{ 0x6ull << 32 | 1u << 11 | 0x50, VLAPIC_IPI_FIXED, 6 },	/* two of it */
+		{ 0x10009ull << 32 | 1u << 11 | 0x50, VLAPIC_IPI_FIXED, 9u << 16 }, /* cluster 1 */
+		{ 4ull << 32 | 4u << 8 | 1, VLAPIC_IPI_NMI, 1u << 4 },
+		{ 5ull << 32 | 0x4500, VLAPIC_IPI_INIT, 1u << 5 },
+		{ 3u << 18 | 0x4608, VLAPIC_IPI_STARTUP, 0xfffff & ~(1u << 3) },
 	};
 	for (size_t i = 0; i < ARRAY_COUNT(t); i++) {
 		struct vlapic a = fresh();
+		struct vlapic_ipi ipi;
 		assert_true(vlapic_write(&a, VLAPIC_ICR, t[i].icr, 0));
-		assert_int_equal(vlapic_pending(&a), t[i].here ? 0x50 : VLAPIC_NONE);
+		assert_int_equal(vlapic_pending(&a), VLAPIC_NONE);
 		assert_true(get(&a, VLAPIC_ICR, 0) == t[i].icr);
+		assert_true(vlapic_ipi_decode(a.icr, &ipi));
+		assert_int_equal(ipi.mode, t[i].mode);
+		assert_int_equal(ipi.vector, (uint8_t)t[i].icr);
+		for (uint32_t id = 0; id < 20; id++)
+			assert_int_equal(vlapic_ipi_is_for(&ipi, id, 3), t[i].who >> id & 1);
 	}
+	struct vlapic_ipi none;
+	assert_false(vlapic_ipi_decode(3ull << 32 | 0x0f, &none)); /* vectors below 16 are illegal */
+	assert_false(vlapic_ipi_decode(3ull << 32 | 0x8500, &none)); /* INIT's level de-assert */
 	struct vlapic a = fresh();
 	assert_true(vlapic_write(&a, VLAPIC_SELF_IPI, 0x99, 0));
 	assert_int_equal(vlapic_pending(&a), 0x99);

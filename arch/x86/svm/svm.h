@@ -43,6 +43,7 @@ static inline struct svm_cpu *svm_this_cpu(void)
 status_t svm_create(struct x86_vcpu *v) MUST_CHECK;
 void svm_destroy(struct x86_vcpu *v);
 void svm_boot(struct x86_vcpu *v);
+void svm_start(struct x86_vcpu *v, uint8_t vector);
 void svm_load(struct x86_vcpu *v);
 uint64_t svm_get(struct x86_vcpu *v, enum x86_field f);
 void svm_set(struct x86_vcpu *v, enum x86_field f, uint64_t value);

@@ -23,6 +23,15 @@ static bool read_guest(void *ctx, uint64_t gpa, void *buf, uint32_t bytes)
 	return p2m_copy_from(ctx, GPA(gpa), buf, bytes) == OK;
 }
 
+/* Without paging an address is one; the instruction may end where memory does. */
+static uint32_t fetch_flat(struct p2m *p2m, uint64_t linear, uint8_t *bytes)
+{
+	uint32_t n = 0;
+	while (n < INSN_MAX && p2m_copy_from(p2m, GPA(linear + n), bytes + n, 1) == OK)
+		n++;
+	return n;
+}
+
 /* The instruction at RIP, if it is one of ours. */
 static bool decode(struct svm_vcpu *v, struct svm_decoded *d)
 {
@@ -31,7 +40,8 @@ static bool decode(struct svm_vcpu *v, struct svm_decoded *d)
 	bool long_mode = (c->cs.attributes & SEG_L) != 0;
 	uint64_t linear = long_mode ? c->rip : (uint32_t)(c->cs.base + c->rip);
 	uint8_t bytes[INSN_MAX];
-	uint32_t n = guest_fetch(c->cr3, linear, read_guest, p2m, bytes, INSN_MAX);
+	uint32_t n = c->cr0 & CR0_PG ? guest_fetch(c->cr3, linear, read_guest, p2m, bytes, INSN_MAX) :
+				       fetch_flat(p2m, linear, bytes);
 	return n != 0 && svm_decode(bytes, n, long_mode, (c->cs.attributes & SEG_D) != 0, d);
 }
 

@@ -12,6 +12,8 @@
 #define SEG_CODE_64  0xa9bu /* granular, long, present, code, accessed */
 #define SEG_DATA     0xc93u
 #define SEG_TSS_BUSY 0x08bu
+#define SEG_REAL_CODE 0x09bu
+#define SEG_REAL_DATA 0x093u
 #define SEG_LDT      0x082u
 #define TSS_LIMIT    0x67u
 #define VECTOR_BP    3u
@@ -65,6 +67,20 @@ void svm_boot(struct x86_vcpu *x)
 	c->tlb_control = tlb_control;
 	controls(v);
 	segments(c);
+}
+
+void svm_start(struct x86_vcpu *x, uint8_t vector)
+{
+	struct svm_vmcb *c = svm_vcpu(x)->vmcb;
+	const struct svm_segment data = { 0, SEG_REAL_DATA, 0xffffu, 0 };
+	c->es = c->ss = c->ds = c->fs = c->gs = data;
+	c->cs = (struct svm_segment){ (uint16_t)(vector << 8), SEG_REAL_CODE, 0xffffu,
+		(uint64_t)vector << 12 };
+	c->tr = (struct svm_segment){ 0, SEG_TSS_BUSY, 0xffffu, 0 };
+	c->ldtr = (struct svm_segment){ 0, SEG_LDT, 0xffffu, 0 };
+	c->gdtr.limit = c->idtr.limit = 0xffffu;
+	c->gdtr.base = c->idtr.base = 0;
+	dirty(svm_vcpu(x), SVM_CLEAN_ALL);
 }
 
 status_t svm_create(struct x86_vcpu *x)

@@ -109,6 +109,8 @@ static void describe(void)
 			.name = "VMX+EPT",
 			.features = features,
 			.hypercall_kind = AERO_CALL_VMCALL,
+			/* EFER and the entry control must follow the guest into long mode. */
+			.real_mode = vmx_caps.unrestricted && vmx_caps.efer_controls,
 		},
 		.vcpu_bytes = sizeof(struct vmx_vcpu),
 		.rdtscp = vmx_caps.rdtscp,
@@ -119,6 +121,7 @@ static void describe(void)
 		.create = vmx_create,
 		.destroy = vmx_destroy,
 		.boot = vmx_boot,
+		.start = vmx_start,
 		.load = vmx_load,
 		.put = vmx_put,
 		.get = vmx_get,

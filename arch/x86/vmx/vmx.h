@@ -44,6 +44,7 @@ static inline struct vmx_vcpu *vmx_vcpu(struct x86_vcpu *v)
 status_t vmx_create(struct x86_vcpu *v) MUST_CHECK;
 void vmx_destroy(struct x86_vcpu *v);
 void vmx_boot(struct x86_vcpu *v);
+void vmx_start(struct x86_vcpu *v, uint8_t vector);
 void vmx_load(struct x86_vcpu *v);
 void vmx_put(struct x86_vcpu *v);
 uint64_t vmx_get(struct x86_vcpu *v, enum x86_field f);

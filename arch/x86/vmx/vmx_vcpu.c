@@ -14,6 +14,8 @@
 #define AR_DATA       0xc093u
 #define AR_TSS_BUSY   0x008bu
 #define AR_UNUSABLE   0x10000u
+#define AR_REAL_CODE  0x009bu
+#define AR_REAL_DATA  0x0093u
 #define AR_DPL_SHIFT  5u
 #define TSS_LIMIT     0x67u
 #define SEGMENTS      6u /* ES CS SS DS FS GS */
@@ -177,6 +179,25 @@ void vmx_boot(struct x86_vcpu *x)
 	vmwrite(VMCS_INTERRUPTIBILITY, 0);
 	vmwrite(VMCS_ACTIVITY, 0);
 	vmwrite(VMCS_PENDING_DEBUG, 0);
+}
+
+/* Segments of real mode, which unrestricted guests may have (SDM vol. 3C, Checks on Guest Segment
+ * Registers). */
+void vmx_start(struct x86_vcpu *x, uint8_t vector)
+{
+	(void)x;
+	for (uint32_t i = 0; i < SEGMENTS; i++) {
+		bool code = i == 1;
+		vmwrite(VMCS_GUEST_ES_SEL + 2 * i, code ? (uint64_t)vector << 8 : 0);
+		vmwrite(VMCS_GUEST_ES_BASE + 2 * i, code ? (uint64_t)vector << 12 : 0);
+		vmwrite(VMCS_GUEST_ES_LIMIT + 2 * i, 0xffffu);
+		vmwrite(VMCS_GUEST_ES_AR + 2 * i, code ? AR_REAL_CODE : AR_REAL_DATA);
+	}
+	vmwrite(VMCS_GUEST_LDTR_AR, AR_UNUSABLE);
+	vmwrite(VMCS_GUEST_TR_SEL, 0);
+	vmwrite(VMCS_GUEST_TR_LIMIT, 0xffffu);
+	vmwrite(VMCS_GUEST_GDTR_LIMIT, 0xffffu);
+	vmwrite(VMCS_GUEST_IDTR_LIMIT, 0xffffu);
 }
 
 /* ---- life ---------------------------------------------------------------------------------- */
@@ -378,7 +399,10 @@ void vmx_set(struct x86_vcpu *x, enum x86_field f, uint64_t value)
 	switch (f) {
 	case X86_CR0: {
 		/* Caches stay on whatever the guest says. */
-		uint64_t real = (value | vmx_caps.cr0_fixed0) & vmx_caps.cr0_fixed1;
+		uint64_t must = vmx_caps.cr0_fixed0;
+		if (vmx_caps.unrestricted)
+			must &= ~(CR0_PE | CR0_PG);
+		uint64_t real = (value | must) & vmx_caps.cr0_fixed1;
 		vmwrite(VMCS_GUEST_CR0, real & ~(CR0_CD | CR0_NW));
 		vmwrite(VMCS_CR0_SHADOW, value);
 		return;
@@ -388,6 +412,11 @@ void vmx_set(struct x86_vcpu *x, enum x86_field f, uint64_t value)
 		vmwrite(VMCS_GUEST_CR4, value | vmx_caps.cr4_fixed0 | CR4_VMXE |
 				(vmx_caps.cr4_fixed1 & CR4_MCE));
 		vmwrite(VMCS_CR4_SHADOW, value);
+		return;
+	case X86_EFER:
+		vmwrite(VMCS_GUEST_EFER, value);
+		vmwrite(VMCS_ENTRY_CTL, value & EFER_LMA ? vmx_caps.entry :
+							   vmx_caps.entry & ~ENTRY_GUEST_64);
 		return;
 	case X86_CPL:
 		return; /* follows SS */
