@@ -7,8 +7,10 @@
 #include "guest-drivers/kernel/page.h"
 #include "guest-drivers/kernel/sched.h"
 #include "guest-drivers/kernel/shell.h"
+#include "guest-drivers/kernel/smp.h"
 #include "guest-drivers/kernel/smp_start.h"
 #include "guest-drivers/kernel/timer.h"
+#include "guest-drivers/kernel/vm.h"
 
 #define MSR_X2APIC_ICR 0x830u
 #define ICR_INIT       0x4500u
@@ -19,6 +21,7 @@
 #define QUIET_NS       (20 * NS_PER_MS)
 
 extern const char smp_code[], smp_code_end[], smp_interrupt[];
+void smp_kernel_entry(void);
 
 static volatile uint64_t *word(uint64_t at)
 {
@@ -46,7 +49,7 @@ static void descriptor_pointer(uint64_t at, uint64_t base, uint64_t limit)
 	*word(at + 8) = base >> 48;
 }
 
-static void prepare(void)
+void smp_lay_out(void)
 {
 	uint64_t handler = SMP_PAGE + (uint64_t)(smp_interrupt - smp_code);
 
@@ -60,9 +63,19 @@ static void prepare(void)
 	*word(SMP_IDT + TEST_VECTOR * 16) = handler | 0x08ull << 16 | 0x8eull << 40;
 }
 
+void smp_prepare(uint32_t id, uint64_t rsp)
+{
+	smp_lay_out();
+	*word(SMP_ENTRY) = (uint64_t)smp_kernel_entry;
+	*word(SMP_RSP) = rsp;
+	*word(SMP_ARG) = id;
+	*word(SMP_CR3) = vm_kernel_cr3();
+	*word(SMP_CR0) = read_cr0();
+}
+
 static const char *one(uint32_t id)
 {
-	prepare();
+	smp_lay_out();
 	send(id, ICR_INIT);
 	send(id, ICR_STARTUP | SMP_PAGE / PAGE_BYTES);
 	send(id, ICR_STARTUP | SMP_PAGE / PAGE_BYTES);
@@ -95,6 +108,11 @@ static void smp_start(unsigned int count, char **words)
 	uint32_t vcpus = vcpu_count(), good = 0;
 
 	(void)count, (void)words;
+	if (smp_count > 1) {
+		print("smp-start: the kernel runs on %u vCPUs; start it with 'up' in the boot arguments\n",
+		      smp_count);
+		return;
+	}
 	for (uint32_t id = 1; id < vcpus; id++) {
 		const char *wrong = one(id);
 

@@ -25,7 +25,9 @@ enum vector {
 	VECTOR_PAGE_FAULT = 14,
 	VECTOR_TIMER = 32,
 	VECTOR_EVENT = 33,
-	VECTOR_STUBS = 34, /* entry.S has stubs for 0..33 */
+	VECTOR_KICK = 34,  /* from another vCPU: look up */
+	VECTOR_FLUSH = 35, /* from another vCPU: smp_answer() */
+	VECTOR_STUBS = 36, /* entry.S has stubs for 0..35 */
 	VECTOR_SYSCALL = 0x80,
 	VECTOR_SPURIOUS = 0xff,
 };
@@ -129,8 +131,16 @@ static inline void invlpg(uint64_t va)
 }
 
 /* cpu.c: descriptor tables, and which stack traps from ring 3 use. */
-void cpu_init(void);
-void cpu_set_trap_stack(uint64_t top);
+void cpu_init(uint32_t id); /* on each vCPU */
+void cpu_set_trap_stack(uint64_t top); /* of the vCPU that is in the kernel */
+/* Which vCPU this is: each has a task state segment of its own. */
+static inline uint32_t cpu_id(void)
+{
+	uint32_t tr;
+
+	__asm__ volatile("str %0" : "=r"(tr));
+	return (tr - SEL_TSS) / 16;
+}
 
 /* entry.S */
 extern const uint64_t trap_stubs[VECTOR_STUBS];
@@ -142,4 +152,4 @@ void stack_switch(uint64_t *from, uint64_t to);
 void thread_begin(void);
 /* Into ring 3 for good: entry(a, b, c) on stack `rsp`, returning to `back`. */
 _Noreturn void user_enter(uint64_t entry, uint64_t rsp, const uint64_t args[4]);
-void load_tables(const void *gdtr, const void *idtr);
+void load_tables(const void *gdtr, const void *idtr, uint32_t tss_selector);

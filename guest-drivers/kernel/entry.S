@@ -22,14 +22,13 @@ load_tables:
 	xor %eax, %eax
 	mov %eax, %fs
 	mov %eax, %gs
-	mov $0x28, %eax
-	ltr %ax
+	ltr %dx
 	pop %rax
 	push $0x08
 	push %rax
 	lretq
 
-/* Vectors 0 to 33. Those for which the processor pushes no error code push 0. */
+/* Vectors 0 to 35. Those for which the processor pushes no error code push 0. */
 	.altmacro
 	.macro stub n
 trap_\n:
@@ -43,7 +42,7 @@ trap_\n:
 	.quad trap_\n
 	.endm
 	.set i, 0
-	.rept 34
+	.rept 36
 	stub %i
 	.set i, i + 1
 	.endr
@@ -155,7 +154,7 @@ user_enter:
 	.globl trap_stubs
 trap_stubs:
 	.set i, 0
-	.rept 34
+	.rept 36
 	address %i
 	.set i, i + 1
 	.endr

@@ -9,6 +9,7 @@
 #include "guest-drivers/kernel/reclaim.h"
 #include "guest-drivers/kernel/sched.h"
 #include "guest-drivers/kernel/shell.h"
+#include "guest-drivers/kernel/smp.h"
 #include "guest-drivers/kernel/swap.h"
 #include "guest-drivers/kernel/timer.h"
 
@@ -21,7 +22,7 @@ static struct fdt_facts facts; /* set once at boot */
 
 void kernel_main(const void *tree)
 {
-	cpu_init();
+	cpu_init(0);
 	if (!hv_init())
 		for (;;)
 			__asm__ volatile("cli; hlt"); /* nobody to tell */
@@ -52,6 +53,8 @@ void kernel_main(const void *tree)
 		print("guest kernel: %u KiB, %u KiB free, %s, swap %u KiB, file %u KiB\n", memory_pages * 4,
 		      memory.free_pages * 4, disk ? "disk" : "no disk", swap_total() * 4,
 		      disk_layout()->file_pages * 4);
+	if (!shell_has_word("up"))
+		smp_init();
 	ballooning_event(AERO_EVENT_CONSOLE); /* a first look at the target */
 	sched_idle();
 }

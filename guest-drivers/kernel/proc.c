@@ -4,6 +4,7 @@
 #include "guest-drivers/kernel/cache.h"
 #include "guest-drivers/kernel/page.h"
 #include "guest-drivers/kernel/sched.h"
+#include "guest-drivers/kernel/smp.h"
 
 /* Preemption off; what belongs to a process's own thread, by that. */
 static struct proc procs[PROC_MAX];
@@ -44,6 +45,9 @@ static void proc_main(void *argument)
 {
 	struct proc *p = argument;
 
+	irq_off();
+	if (smp_count > 1)
+		kernel_leave();
 	user_enter(p->entry, USER_STACK_TOP - 8, p->args);
 }
 
@@ -121,6 +125,8 @@ void proc_kill(struct proc *p, int code)
 	p->killed = true;
 	if (p->thread)
 		sched_wake_thread(p->thread); /* every wait is for a condition and looks again */
+	if (smp_count > 1)
+		smp_kick_all();
 }
 
 void proc_switch(struct proc *p)

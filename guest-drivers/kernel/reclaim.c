@@ -60,7 +60,7 @@ static bool anon_used(void *ctx, uint32_t page)
 	bool used = *pte & PTE_ACCESSED;
 
 	(void)ctx;
-	*pte &= ~PTE_ACCESSED;
+	__atomic_fetch_and(pte, ~PTE_ACCESSED, __ATOMIC_RELAXED); /* another vCPU may write there */
 	return used;
 }
 

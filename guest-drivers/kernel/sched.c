@@ -5,6 +5,7 @@
 #include "guest-drivers/kernel/cpu.h"
 #include "guest-drivers/kernel/page.h"
 #include "guest-drivers/kernel/proc.h"
+#include "guest-drivers/kernel/smp.h"
 #include "guest-drivers/kernel/timer.h"
 
 #define SLICE_NS (10 * NS_PER_MS)
@@ -15,14 +16,28 @@ struct queue {
 
 /* All with interrupts off. */
 static struct thread threads[THREAD_MAX];
-static struct thread idle_thread;
+static struct thread boot_idle, *idle_thread = &boot_idle; /* this vCPU's */
 static struct queue ready[PRIORITY_COUNT];
 static struct thread *dead; /* its stack is freed once another runs */
 static uint64_t slice_end_ns, switched_tsc, switches;
 
-struct thread *current = &idle_thread;
+struct thread *current = &boot_idle;
 volatile uint32_t preempt_count;
 volatile bool sched_wanted;
+
+void sched_save(struct sched_context *c)
+{
+	*c = (struct sched_context){ current, idle_thread, sched_wanted, slice_end_ns, switched_tsc };
+}
+
+void sched_load(const struct sched_context *c)
+{
+	current = c->current;
+	idle_thread = c->idle;
+	sched_wanted = c->wanted;
+	slice_end_ns = c->slice_end_ns;
+	switched_tsc = c->switched_tsc;
+}
 
 void sched_thread_main(void (*fn)(void *), void *argument);
 
@@ -51,7 +66,7 @@ static struct thread *dequeue(void)
 			ready[p].tail = NULL;
 		return t;
 	}
-	return &idle_thread;
+	return idle_thread;
 }
 
 /* Wakes the sleepers whose time has come; returns the next one's. */
@@ -72,7 +87,7 @@ static uint64_t wake_sleepers(uint64_t now)
 
 static void set_alarm(uint64_t next)
 {
-	if (current != &idle_thread && ready[current->priority].head)
+	if (current != idle_thread && ready[current->priority].head)
 		next = MIN(next, slice_end_ns);
 	if (next != NEVER)
 		timer_alarm(next);
@@ -81,7 +96,9 @@ static void set_alarm(uint64_t next)
 /* `t` has just been put on its queue: must the one that runs give way, now or after its slice? */
 static void made_ready(const struct thread *t)
 {
-	if (current == &idle_thread || t->priority < current->priority)
+	if (smp_count > 1 && current != idle_thread)
+		smp_kick_idle();
+	if (current == idle_thread || t->priority < current->priority)
 		sched_wanted = true;
 	else if (t->priority == current->priority)
 		timer_alarm(slice_end_ns);
@@ -112,10 +129,12 @@ static void switch_away(void)
 	switched_tsc = tsc;
 	current = to;
 	set_alarm(next_wake);
+	if (smp_count > 1 && (ready[PRIORITY_HIGH].head || ready[PRIORITY_NORMAL].head))
+		smp_kick_idle();
 	if (to == from)
 		return;
 	switches++;
-	if (to != &idle_thread)
+	if (to != idle_thread)
 		cpu_set_trap_stack((uint64_t)to->stack_page * PAGE_BYTES + STACK_BYTES);
 	proc_switch(to->proc);
 	stack_switch(&from->rsp, to->rsp);
@@ -222,7 +241,7 @@ void sched_yield(void)
 {
 	uint64_t flags = irq_save();
 
-	if (current != &idle_thread)
+	if (current != idle_thread)
 		enqueue(current);
 	switch_away();
 	irq_restore(flags);
@@ -232,7 +251,7 @@ void sched_preempt(void)
 {
 	uint64_t flags = irq_save();
 
-	while (sched_wanted && !preempt_count && current != &idle_thread) {
+	while (sched_wanted && !preempt_count && current != idle_thread) {
 		enqueue(current);
 		switch_away();
 	}
@@ -246,7 +265,7 @@ void sched_tick(void)
 	timer_fired();
 	uint64_t next_wake = wake_sleepers(now);
 
-	if (current != &idle_thread && ready[current->priority].head && now >= slice_end_ns)
+	if (current != idle_thread && ready[current->priority].head && now >= slice_end_ns)
 		sched_wanted = true;
 	else
 		set_alarm(next_wake);
@@ -262,22 +281,22 @@ _Noreturn void sched_idle(void)
 		} else {
 			set_alarm(wake_sleepers(now_ns()));
 			if (!ready[PRIORITY_HIGH].head && !ready[PRIORITY_NORMAL].head)
-				__asm__ volatile("sti; hlt" : : : "memory");
+				smp_idle();
 		}
 	}
 }
 
 void sched_init(void)
 {
-	idle_thread.name = "idle";
-	idle_thread.priority = PRIORITY_NORMAL;
-	idle_thread.state = THREAD_READY;
+	boot_idle.name = "idle";
+	boot_idle.priority = PRIORITY_NORMAL;
+	boot_idle.state = THREAD_READY;
 	switched_tsc = rdtsc();
 }
 
 uint64_t sched_idle_ticks(void)
 {
-	return idle_thread.run_ticks;
+	return boot_idle.run_ticks;
 }
 
 uint64_t sched_switches(void)

@@ -1,5 +1,5 @@
 /*
- * Threads. One CPU. Kernel code is preemptible wherever preempt_count is 0 and interrupts are on:
+ * Threads. One vCPU is in the kernel at a time (smp.h). Kernel code is preemptible wherever preempt_count is 0 and interrupts are on:
  * a page fault that waits for the host must let the balloon's thread run. Data that threads share is
  * changed between preempt_off() and preempt_on(), where fresh pages are never touched; what the
  * interrupt handlers share too, with interrupts off.
@@ -33,6 +33,15 @@ struct thread {
 	const char *name;
 	uint64_t run_ticks;
 };
+
+/* What is kept of a vCPU (smp.h). */
+struct sched_context {
+	struct thread *current, *idle;
+	bool wanted;
+	uint64_t slice_end_ns, switched_tsc;
+};
+void sched_save(struct sched_context *c);
+void sched_load(const struct sched_context *c);
 
 extern struct thread *current;      /* changes at switches, interrupts off */
 extern volatile uint32_t preempt_count; /* this CPU's */

@@ -102,6 +102,11 @@ static bool has_word(const char *text, const char *word)
 	return false;
 }
 
+bool shell_has_word(const char *word)
+{
+	return has_word(args, word);
+}
+
 static void shell_thread(void *unused)
 {
 	static char line[160];

@@ -34,6 +34,17 @@ smp_long:
 	mov	%eax, %ds
 	mov	$SMP_STACK, %rsp
 	movq	$2, SMP_STAGE
+	mov	SMP_ENTRY, %rax
+	test	%rax, %rax
+	jz	1f
+	mov	SMP_CR0, %rcx		/* into the kernel, whose tables do not execute this page */
+	mov	SMP_CR3, %rbx
+	mov	SMP_ARG, %rdi
+	mov	SMP_RSP, %rsp
+	xor	%ebp, %ebp
+	push	%rbp
+	jmp	*%rax
+1:
 	mov	$0x80f, %ecx		/* the APIC on */
 	mov	$0x1ff, %eax
 	xor	%edx, %edx
@@ -43,9 +54,9 @@ smp_long:
 	mov	%rax, SMP_ID
 	lidt	SMP_IDTR
 	movq	$3, SMP_STAGE
-1:	sti
+2:	sti
 	hlt
-	jmp	1b
+	jmp	2b
 smp_interrupt:
 	push	%rax
 	push	%rcx
@@ -60,5 +71,12 @@ smp_interrupt:
 	pop	%rax
 	iretq
 smp_code_end:
+
+	.section .text
+	.globl smp_kernel_entry
+smp_kernel_entry:
+	mov	%rbx, %cr3
+	mov	%rcx, %cr0
+	call	smp_vcpu_main
 
 	.section .note.GNU-stack, "", @progbits

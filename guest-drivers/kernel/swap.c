@@ -143,16 +143,21 @@ enum swap_add swap_out_add(struct swap_batch *b, uint32_t page)
 	struct page *d = &memory.pages[page];
 	struct vm *vm = &proc_by_index(d->owner)->vm;
 	uint64_t *pte = vm_pte(vm, d->index);
-	bool dirty = *pte & PTE_DIRTY;
+	/* Nobody writes to it from here on, and what was written is known. */
+	uint64_t old = __atomic_exchange_n(pte, 0, __ATOMIC_SEQ_CST);
+
+	vm_flush(vm, d->index);
+	bool dirty = old & PTE_DIRTY;
 
 	if (!dirty && !d->slot) { /* never written: zero */
-		*pte = 0;
 		counters.zero_drops++;
 	} else {
 		uint32_t slot = d->slot ? d->slot - 1 : slots_take(&slots);
 
-		if (slot == NO_SLOT)
+		if (slot == NO_SLOT) {
+			*pte = old;
 			return SWAP_FULL;
+		}
 		*pte = pte_swapped(slot);
 		vm->swapped++;
 		if (dirty) {
@@ -165,7 +170,6 @@ enum swap_add swap_out_add(struct swap_batch *b, uint32_t page)
 		}
 	}
 	vm->rss--;
-	vm_flush(vm, d->index);
 	if (d->state == PAGE_BUSY)
 		return SWAP_QUEUED;
 	buddy_free(&memory, page, 0);

@@ -22,8 +22,23 @@ void timer_init(void)
 	ns_mult = (1000000ull << 32) / hv_tsc_khz();
 	tick_mult = ((uint64_t)hv_tsc_khz() << 32) / 1000000;
 	boot_tsc = rdtsc();
+	timer_vcpu_init();
+}
+
+void timer_vcpu_init(void)
+{
 	wrmsr(MSR_X2APIC_SVR, SVR_ENABLE | VECTOR_SPURIOUS);
 	wrmsr(MSR_X2APIC_TIMER, TIMER_TSC_DEADLINE | VECTOR_TIMER);
+}
+
+uint64_t timer_save(void)
+{
+	return armed_ns;
+}
+
+void timer_load(uint64_t armed)
+{
+	armed_ns = armed;
 }
 
 uint64_t now_ns(void)

@@ -4,6 +4,10 @@
 #include <stdint.h>
 
 void timer_init(void);
+void timer_vcpu_init(void); /* the other vCPUs' */
+/* What is kept of a vCPU: when its alarm comes (smp.h). */
+uint64_t timer_save(void);
+void timer_load(uint64_t armed_ns);
 uint64_t now_ns(void); /* since boot */
 /* An interrupt at `at_ns` at the latest; an earlier one may come too. Interrupts off. */
 void timer_alarm(uint64_t at_ns);

@@ -8,6 +8,7 @@
 #include "guest-drivers/kernel/hv.h"
 #include "guest-drivers/kernel/proc.h"
 #include "guest-drivers/kernel/sched.h"
+#include "guest-drivers/kernel/smp.h"
 #include "guest-drivers/kernel/timer.h"
 
 extern char user_text[], kernel_rodata[];
@@ -87,7 +88,7 @@ static void event(void)
 		ballooning_event((uint32_t)bits);
 }
 
-void trap_dispatch(struct trap_frame *f)
+static void dispatch(struct trap_frame *f)
 {
 	uint64_t cr2;
 
@@ -102,6 +103,9 @@ void trap_dispatch(struct trap_frame *f)
 		break;
 	case VECTOR_SYSCALL:
 		trap_system_call(f);
+		break;
+	case VECTOR_KICK:
+		interrupt_done();
 		break;
 	case VECTOR_NMI:
 		return;
@@ -120,4 +124,42 @@ void trap_dispatch(struct trap_frame *f)
 	}
 	if (f->rflags & RFLAGS_IF && sched_wanted)
 		sched_preempt();
+}
+
+/*
+ * From ring 3 or out of a halt the kernel lock comes first; two interrupts do without. A thread may come
+ * back here on another vCPU than it left: the lock is then that one's, and given up as well.
+ */
+static void dispatch_among_several(struct trap_frame *f)
+{
+	if (f->vector == VECTOR_FLUSH) {
+		smp_answer();
+		interrupt_done();
+		return;
+	}
+	if (kernel_mine()) {
+		dispatch(f);
+		return;
+	}
+	/* Who has the lock may be waiting for memory that only the balloon's thread, under the lock, brings. */
+	if (f->vector == VECTOR_EVENT && !kernel_try()) {
+		if (smp_forward_event()) {
+			interrupt_done();
+			return;
+		}
+		kernel_enter();
+	} else if (f->vector != VECTOR_EVENT) {
+		kernel_enter();
+	}
+	dispatch(f);
+	irq_off();
+	kernel_leave();
+}
+
+void trap_dispatch(struct trap_frame *f)
+{
+	if (__builtin_expect(smp_count > 1, 0))
+		dispatch_among_several(f);
+	else
+		dispatch(f);
 }

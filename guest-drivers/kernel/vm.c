@@ -7,6 +7,7 @@
 #include "guest-drivers/kernel/reclaim.h"
 #include "guest-drivers/kernel/sched.h"
 #include "guest-drivers/kernel/swap.h"
+#include "guest-drivers/kernel/smp.h"
 
 #define LARGE_BYTES (2ull << 20)
 #define CR0_WP (1ull << 16)
@@ -109,6 +110,8 @@ void vm_destroy(struct vm *vm)
 		preempt_off();
 		if (active == vm)
 			vm_switch(NULL);
+		if (smp_count > 1)
+			smp_flush(vm, true);
 		preempt_on();
 		for (uint32_t i = 0; i < 512; i++)
 			if (vm->pd[i])
@@ -128,10 +131,32 @@ void vm_switch(const struct vm *vm)
 	write_cr3(vm ? (uint64_t)vm->pml4 : (uint64_t)kernel_pml4);
 }
 
+const struct vm *vm_save(void)
+{
+	return active;
+}
+
+void vm_load(const struct vm *vm)
+{
+	active = vm;
+}
+
+void vm_leave_user(void)
+{
+	write_cr3((uint64_t)kernel_pml4);
+}
+
+uint64_t vm_kernel_cr3(void)
+{
+	return (uint64_t)kernel_pml4;
+}
+
 void vm_flush(const struct vm *vm, uint32_t index)
 {
 	if (vm == active)
 		invlpg(USER_BASE + (uint64_t)index * PAGE_BYTES);
+	if (smp_count > 1)
+		smp_flush(vm, false);
 }
 
 uint64_t *vm_pte(const struct vm *vm, uint32_t index)
@@ -181,9 +206,9 @@ void vm_release(struct vm *vm, uint32_t first, uint32_t end)
 		if (pte_is_swapped(*pte))
 			swap_wait(pte);
 		preempt_off();
-		uint64_t old = *pte;
+		/* At once: the processor may be noting a write that another vCPU makes. */
+		uint64_t old = __atomic_exchange_n(pte, 0, __ATOMIC_SEQ_CST);
 
-		*pte = 0;
 		if (old & PTE_PRESENT) {
 			uint32_t p = pte_page(old);
 

@@ -65,6 +65,11 @@ uint64_t *vm_pte(const struct vm *vm, uint32_t index);
 enum fault_result vm_fault(struct proc *proc, uint64_t va);
 bool vm_range_is_valid(const struct vm *vm, uint64_t va, uint64_t bytes);
 /* NULL for the kernel's own. Interrupts or preemption off. */
+/* What is kept of a vCPU: whose tables CR3 has (smp.h). */
+const struct vm *vm_save(void);
+void vm_load(const struct vm *vm);
+void vm_leave_user(void); /* CR3 to the kernel's tables */
+uint64_t vm_kernel_cr3(void);
 void vm_switch(const struct vm *vm);
 /* An entry of a present page has changed. */
 void vm_flush(const struct vm *vm, uint32_t index);
