@@ -1,4 +1,4 @@
-/* The scheduler: two queues, slices only while more than one thread wants to run. */
+/* The scheduler: two queues for all vCPUs, slices only while more than one thread wants to run. */
 #include "guest-drivers/kernel/sched.h"
 
 #include "guest-drivers/kernel/base.h"
@@ -14,7 +14,7 @@ struct queue {
 	struct thread *head, *tail;
 };
 
-/* All with interrupts off. */
+/* All with interrupts off, and the kernel lock where there are several vCPUs (smp.h). */
 static struct thread threads[THREAD_MAX];
 static struct thread boot_idle, *idle_thread = &boot_idle; /* this vCPU's */
 static struct queue ready[PRIORITY_COUNT];
