@@ -10,10 +10,12 @@
 #include "guest-drivers/kernel/timer.h"
 #include "guest-drivers/kernel/vm.h"
 
+#define MSR_X2APIC_IRR 0x820u
 #define MSR_X2APIC_ICR 0x830u
 #define ICR_INIT       0x4500u
 #define ICR_STARTUP    0x4600u
 #define START_NS       (5000 * NS_PER_MS)
+#define EVENT_ROUNDS   4096u /* looks at the lock for one at the APIC, which is an exit */
 
 enum { ASK_NOTHING, ASK_FLUSH, ASK_DROP };
 
@@ -69,12 +71,24 @@ bool kernel_try(void)
 	return got;
 }
 
+/*
+ * The hypervisor's events come to the first vCPU, whose interrupts are off while it waits here. Who has the
+ * lock may be waiting for memory that only the balloon's thread brings: it must hear of them.
+ */
+static void pass_event_on(void)
+{
+	if (rdmsr(MSR_X2APIC_IRR + VECTOR_EVENT / 32) >> VECTOR_EVENT % 32 & 1)
+		(void)smp_forward_event();
+}
+
 void kernel_enter(void)
 {
 	uint64_t flags = irq_save();
 
-	while (!kernel_try()) {
+	for (uint32_t round = 1; !kernel_try(); round++) {
 		smp_answer(); /* who has the lock may be waiting for it */
+		if (round % EVENT_ROUNDS == 0 && cpu_id() == 0)
+			pass_event_on();
 		__asm__ volatile("pause" : : : "memory");
 	}
 	irq_restore(flags);
@@ -190,6 +204,9 @@ static bool start(uint32_t id)
 
 	if (stack == NO_PAGE)
 		return false;
+	/* Touched here, where it may wait for the host; a trap could not. */
+	for (uint64_t at = 0; at < STACK_BYTES; at += PAGE_BYTES)
+		*(volatile uint64_t *)((uint64_t)page_address(stack) + at) = 0;
 	smp_prepare(id, (uint64_t)page_address(stack) + STACK_BYTES);
 	send(id, ICR_INIT);
 	send(id, ICR_STARTUP | SMP_PAGE / PAGE_BYTES);

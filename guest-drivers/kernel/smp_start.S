@@ -40,9 +40,8 @@ smp_long:
 	mov	SMP_CR0, %rcx		/* into the kernel, whose tables do not execute this page */
 	mov	SMP_CR3, %rbx
 	mov	SMP_ARG, %rdi
-	mov	SMP_RSP, %rsp
+	mov	SMP_RSP, %rsp		/* not used before the kernel's tables */
 	xor	%ebp, %ebp
-	push	%rbp
 	jmp	*%rax
 1:
 	mov	$0x80f, %ecx		/* the APIC on */
@@ -77,6 +76,7 @@ smp_code_end:
 smp_kernel_entry:
 	mov	%rbx, %cr3
 	mov	%rcx, %cr0
+	push	%rbp
 	call	smp_vcpu_main
 
 	.section .note.GNU-stack, "", @progbits

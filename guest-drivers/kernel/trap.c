@@ -132,6 +132,8 @@ static void dispatch(struct trap_frame *f)
  */
 static void dispatch_among_several(struct trap_frame *f)
 {
+	/* A system call comes with interrupts on: a thread that one moves here would ask for another's lock. */
+	irq_off();
 	if (f->vector == VECTOR_FLUSH) {
 		smp_answer();
 		interrupt_done();
@@ -142,15 +144,19 @@ static void dispatch_among_several(struct trap_frame *f)
 		return;
 	}
 	/* Who has the lock may be waiting for memory that only the balloon's thread, under the lock, brings. */
-	if (f->vector == VECTOR_EVENT && !kernel_try()) {
-		if (smp_forward_event()) {
-			interrupt_done();
-			return;
+	if (f->vector == VECTOR_EVENT) {
+		while (!kernel_try()) {
+			if (smp_forward_event()) {
+				interrupt_done();
+				return;
+			}
+			smp_answer();
 		}
-		kernel_enter();
-	} else if (f->vector != VECTOR_EVENT) {
+	} else {
 		kernel_enter();
 	}
+	if (f->vector == VECTOR_SYSCALL)
+		irq_on();
 	dispatch(f);
 	irq_off();
 	kernel_leave();
