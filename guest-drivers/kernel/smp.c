@@ -72,8 +72,8 @@ bool kernel_try(void)
 }
 
 /*
- * The hypervisor's events come to the first vCPU, whose interrupts are off while it waits here. Who has the
- * lock may be waiting for memory that only the balloon's thread brings: it must hear of them.
+ * The hypervisor's events come to the first vCPU, or are passed on to one that has left the lock since; its
+ * interrupts are off while it waits here. Who has the lock may be waiting for memory that only the balloon's thread brings: it must hear of them.
  */
 static void pass_event_on(void)
 {
@@ -87,7 +87,7 @@ void kernel_enter(void)
 
 	for (uint32_t round = 1; !kernel_try(); round++) {
 		smp_answer(); /* who has the lock may be waiting for it */
-		if (round % EVENT_ROUNDS == 0 && cpu_id() == 0)
+		if (round % EVENT_ROUNDS == 0)
 			pass_event_on();
 		__asm__ volatile("pause" : : : "memory");
 	}
