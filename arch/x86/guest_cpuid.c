@@ -22,6 +22,8 @@
 		BIT(11) | BIT(13) | BIT(15) | BIT(16) | BIT(17) | BIT(19) | BIT(23) | BIT(24) |    \
 		BIT(25) | BIT(26) | BIT(27))
 
+#define L1_EDX_HTT BIT(28)
+
 /* Leaf 7.0 ebx: FSGSBASE BMI1 AVX2 SMEP BMI2 ERMS INVPCID RDSEED ADX SMAP CLFLUSHOPT CLWB SHA */
 #define L7_EBX                                                                                     \
 	(BIT(0) | BIT(3) | BIT(5) | BIT(7) | BIT(8) | BIT(9) | BIT(10) | BIT(18) | BIT(19) |       \
@@ -89,6 +91,8 @@ static void basic_leaves(struct guest_cpuid *t, const struct guest_cpuid_config 
 	r->ebx = (r->ebx & 0xffffu) | MIN(c->vcpu_count, 0xffu) << 16 | (c->apic_id & 0xffu) << 24;
 	r->ecx = (r->ecx & L1_ECX) | L1_ECX_X2APIC | L1_ECX_DEADLINE | L1_ECX_HYPERVISOR;
 	r->edx &= L1_EDX;
+	if (c->vcpu_count > 1)
+		r->edx |= L1_EDX_HTT; /* else the count in ebx says nothing */
 	if (t->xcr0_allowed == 0)
 		r->ecx &= ~L1_ECX_XSAVE;
 	if (!(t->xcr0_allowed & XCR0_AVX))

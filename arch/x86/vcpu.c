@@ -316,6 +316,10 @@ void x86_inject(struct x86_vcpu *v, uint32_t info, uint32_t error, uint32_t leng
 	if ((v->event_info & X86_EVENT_VALID) &&
 		(v->event_info & X86_EVENT_TYPE) == X86_EVENT_EXTERNAL)
 		vlapic_unaccept(&v->lapic, v->event_info & 0xffu);
+	/* Real mode has no error codes, and an entry that brings one fails (SDM vol. 3C, "VM-Entry
+	 * Control Fields"). */
+	if ((info & X86_EVENT_ERROR) && !(x86_ops->get(v, X86_CR0) & CR0_PE))
+		info &= ~X86_EVENT_ERROR;
 	v->event_info = info | X86_EVENT_VALID;
 	v->event_error = error;
 	v->event_length = length;
@@ -350,8 +354,10 @@ bool virt_has_work(struct virt_vcpu *vv, uint64_t now_tsc)
 	struct x86_vcpu *v = x86_vcpu(vv);
 	if (__atomic_load_n(&v->attention, __ATOMIC_ACQUIRE) & X86_ATTENTION_POSTED)
 		take_posted(v); /* the bit stays: it costs one look */
-	if (UNLIKELY(v->parked || __atomic_load_n(&v->reset, __ATOMIC_RELAXED) != 0))
+	if (UNLIKELY(v->parked))
 		return x86_reset_asked(v);
+	if (UNLIKELY(__atomic_load_n(&v->reset, __ATOMIC_RELAXED) != 0) && x86_reset_asked(v))
+		return true;
 	if (v->deaf)
 		return false;
 	return v->lapic.timer_tsc <= now_tsc || vlapic_pending(&v->lapic) >= 0;

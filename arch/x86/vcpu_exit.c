@@ -240,7 +240,8 @@ static bool write_cr(struct x86_vcpu *v, uint32_t cr, uint64_t value)
 		return true;
 	case 4:
 		if ((value & ~v->cpuid.cr4_allowed) ||
-			(!(value & CR4_PAE) && (x86_ops->get(v, X86_EFER) & EFER_LMA)))
+			(x86_ops->get(v, X86_EFER) & EFER_LMA ? !(value & CR4_PAE) :
+								(value & CR4_PCIDE) != 0))
 			return false;
 		if ((value & CR4_PCIDE) && !(x86_ops->get(v, X86_CR4) & CR4_PCIDE) &&
 			(x86_ops->get(v, X86_CR3) & 0xfffu))

@@ -45,7 +45,9 @@ static void deliver_ipi(const struct x86_vcpu *from, struct x86_vcpu *to, const 
 			virt_wake_hook(&to->virt);
 		return;
 	case VLAPIC_IPI_INIT:
-		__atomic_fetch_or(&to->reset, RESET_INIT, __ATOMIC_ACQ_REL);
+		/* Whatever start-up was asked for before it is void: also one that a running vCPU has not
+		 * got round to ignoring. */
+		__atomic_store_n(&to->reset, RESET_INIT, __ATOMIC_RELEASE);
 		tell(to, X86_ATTENTION_RESET);
 		return;
 	case VLAPIC_IPI_STARTUP:
@@ -74,9 +76,21 @@ void x86_send_ipi(struct x86_vcpu *v)
 
 /* ---- the owner's side ------------------------------------------------------------------------- */
 
-/* As INIT leaves it, where it then waits. */
+/* A local APIC after INIT is disabled until the guest enables it: it takes no interrupts meanwhile. */
+static void forget_interrupts(struct x86_vcpu *v)
+{
+	vlapic_reset(&v->lapic, v->virt.vcpu_id);
+	for (uint32_t i = 0; i < ARRAY_COUNT(v->posted); i++)
+		__atomic_store_n(&v->posted[i], 0, __ATOMIC_RELAXED);
+}
+
+/* As INIT leaves it, where it then waits: SDM vol. 3A, "Processor State After Reset". A back end's boot()
+ * may lose what INIT leaves unchanged; a PAT of 0 would make all of its memory uncached. */
 static void initialise(struct x86_vcpu *v)
 {
+	static const uint8_t unchanged[] = { X86_PAT, X86_STAR, X86_LSTAR, X86_CSTAR, X86_FMASK,
+		X86_KERNEL_GS_BASE, X86_SYSENTER_CS, X86_SYSENTER_ESP, X86_SYSENTER_EIP };
+	uint64_t kept[ARRAY_COUNT(unchanged)];
 	static const struct {
 		uint8_t field;
 		uint64_t value;
@@ -87,11 +101,14 @@ static void initialise(struct x86_vcpu *v)
 	};
 	memset(v->virt.gpr, 0, sizeof(v->virt.gpr));
 	v->virt.gpr[VIRT_RDX] = RDX_AT_INIT;
-	vlapic_reset(&v->lapic, v->virt.vcpu_id);
-	memset(v->posted, 0, sizeof(v->posted));
+	forget_interrupts(v);
 	v->event_info = 0;
 	v->deaf = v->halting = false;
+	for (uint32_t i = 0; i < ARRAY_COUNT(unchanged); i++)
+		kept[i] = x86_ops->get(v, (enum x86_field)unchanged[i]);
 	x86_ops->boot(v);
+	for (uint32_t i = 0; i < ARRAY_COUNT(unchanged); i++)
+		x86_ops->set(v, (enum x86_field)unchanged[i], kept[i]);
 	for (uint32_t i = 0; i < ARRAY_COUNT(registers); i++)
 		x86_ops->set(v, (enum x86_field)registers[i].field, registers[i].value);
 	guest_cpuid_set_cr4(&v->cpuid, 0);
@@ -105,6 +122,7 @@ void x86_take_reset(struct x86_vcpu *v)
 	if (asked & RESET_INIT)
 		initialise(v);
 	if ((asked & RESET_START) && v->parked) {
+		forget_interrupts(v);
 		x86_ops->start(v, (uint8_t)(asked >> RESET_VECTOR_SHIFT));
 		v->parked = false;
 	}
@@ -115,7 +133,7 @@ void x86_take_reset(struct x86_vcpu *v)
 bool x86_reset_asked(const struct x86_vcpu *v)
 {
 	uint32_t asked = __atomic_load_n(&v->reset, __ATOMIC_ACQUIRE);
-	return asked != 0 && (!v->parked || (asked & RESET_START));
+	return (asked & (v->parked ? RESET_START : RESET_INIT)) != 0;
 }
 
 void virt_park(struct virt_vcpu *vv)

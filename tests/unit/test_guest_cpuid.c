@@ -74,6 +74,7 @@ static void hidden(void **state)
 	assert_true(r->ecx & 1u << 21);  /* x2APIC */
 	assert_false(r->edx & 1u << 12); /* MTRR */
 	assert_false(r->edx & 1u << 14); /* MCA */
+	assert_true(r->edx & 1u << 28);	 /* HTT: ebx counts six */
 	assert_int_equal(r->ebx >> 24, 2);
 	assert_int_equal(r->ebx >> 16 & 0xff, 6);
 	r = guest_cpuid_find(&t, 7, 0);

@@ -623,6 +623,7 @@ static void one_starts_another(void **state)
 	assert_int_equal(started_at, 9);
 	assert_int_equal(field[X86_CR0], CR0_CD | CR0_NW | CR0_ET);
 	assert_int_equal(field[X86_EFER], 0);
+	assert_int_equal(field[X86_PAT], PAT_DEFAULT); /* INIT leaves it, whatever boot() does */
 	/* It runs: a start-up is of no effect, an interrupt is. */
 	started_at = 0;
 	write_icr(first, 3u << 18 | 0x4608);
@@ -634,12 +635,35 @@ static void one_starts_another(void **state)
 	assert_true(virt_has_work(second, rdtsc()));
 	write_icr(second, 1u << 18 | 0x52); /* to itself: nobody needs to be woken */
 	assert_ptr_equal(woken, NULL);
+	/* A start-up that it has not ignored yet neither wakes it from HLT nor keeps an interrupt from it. */
+	assert_true(vlapic_write(&x86_vcpu(second)->lapic, VLAPIC_SVR, 0xff, 0));
+	write_icr(first, 1ull << 32 | 0x4608);
+	assert_false(virt_has_work(second, rdtsc()));
+	assert_true(vlapic_write(&x86_vcpu(second)->lapic, VLAPIC_SVR, 0x1ff, 0));
+	assert_true(virt_has_work(second, rdtsc()));
 	/* INIT stops it in the middle of everything, what was pending is gone. */
 	write_icr(first, 1ull << 32 | 0x4500);
 	assert_true(virt_has_work(second, rdtsc()));
 	assert_int_equal(virt_run(second, FAR_AWAY), VIRT_EXIT_HALT);
 	assert_false(virt_has_work(second, rdtsc()));
 	write_icr(first, 1ull << 32 | 0x4601);
+	assert_int_equal(vlapic_pending(&x86_vcpu(second)->lapic), VLAPIC_NONE);
+	play(end, VIRT_EXIT_SHUTDOWN);
+	assert_int_equal(started_at, 2);
+	/* The vector is that of the first start-up behind the last INIT. */
+	write_icr(first, 1ull << 32 | 0x4608);
+	write_icr(first, 1ull << 32 | 0x4500);
+	write_icr(first, 1ull << 32 | 0x460a);
+	play(end, VIRT_EXIT_SHUTDOWN);
+	assert_int_equal(started_at, 0xb);
+	/* What came while it waited is not there when it starts. */
+	write_icr(first, 1ull << 32 | 0x4500);
+	assert_int_equal(virt_run(second, FAR_AWAY), VIRT_EXIT_HALT);
+	write_icr(first, 1ull << 32 | 0x53);
+	assert_false(virt_has_work(second, rdtsc()));
+	write_icr(first, 1ull << 32 | 0x4601);
+	play(end, VIRT_EXIT_SHUTDOWN);
+	assert_true(vlapic_write(&x86_vcpu(second)->lapic, VLAPIC_SVR, 0x1ff, 0));
 	assert_int_equal(vlapic_pending(&x86_vcpu(second)->lapic), VLAPIC_NONE);
 	virt_wake_hook = NULL;
 	first->peers = NULL;
@@ -656,13 +680,22 @@ static void modes(void **state)
 	field[X86_CR4] = field[X86_EFER] = 0;
 	assert_false(write_cr(v, 0, CR0_PG));		    /* without PE */
 	assert_false(write_cr(v, 0, CR0_PE | CR0_PG));	    /* not to long mode */
+	x86_inject_gp(v); /* real mode: without its error code */
+	assert_int_equal(v->event_info, X86_EVENT_VALID | X86_EVENT_EXCEPTION | X86_GP);
+	v->cpuid.cr4_allowed |= CR4_PCIDE;
+	assert_false(write_cr(v, 4, CR4_PAE | CR4_PCIDE)); /* not before long mode */
 	assert_true(write_cr(v, 0, CR0_PE));
+	x86_inject_gp(v);
+	assert_int_equal(v->event_info,
+		X86_EVENT_VALID | X86_EVENT_ERROR | X86_EVENT_EXCEPTION | X86_GP);
+	v->event_info = 0;
 	assert_true(load_efer(v, EFER_LME));
 	assert_int_equal(field[X86_EFER], EFER_LME);
 	assert_false(write_cr(v, 0, CR0_PE | CR0_PG)); /* without PAE */
 	assert_true(write_cr(v, 4, CR4_PAE));
 	assert_true(write_cr(v, 0, CR0_PE | CR0_PG));
 	assert_int_equal(field[X86_EFER], EFER_LME | EFER_LMA);
+	assert_true(write_cr(v, 4, CR4_PAE | CR4_PCIDE));
 	assert_false(write_cr(v, 0, CR0_PE));	       /* and never back */
 	assert_false(write_cr(v, 4, 0));
 	assert_false(load_efer(v, EFER_LMA));	       /* LME stays while paging is on */
