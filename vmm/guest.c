@@ -384,13 +384,15 @@ void guest_crash(struct guest *g, const char *fmt, ...)
 	log_err("guest %s crashed: %s", g->config.name, g->reason);
 }
 
-void guest_shutdown(struct guest *g, const char *reason)
+void guest_shutdown(struct guest *g, const char *reason, bool reboot)
 {
 	if (!leave_running(g, GUEST_SHUTDOWN))
 		return;
+	/* Only from whoever ended it: another of its vCPUs may ask for the opposite. */
+	g->reboot = reboot;
 	str_copy(g->reason, sizeof(g->reason), reason);
 	log_info("guest %s is down: %s", g->config.name, reason);
-	if (g->reboot)
+	if (reboot)
 		__atomic_store_n(&guests.reboot_wanted, true, __ATOMIC_RELEASE);
 }
 
@@ -440,19 +442,23 @@ void guest_log(struct guest *g, enum log_level level, const char *fmt, ...)
 {
 	struct guest_log_budget *b = &g->log;
 	uint64_t second = platform_ns() >> 30; /* about: no division in a path that guests drive */
+	uint64_t last = __atomic_load_n(&b->second, __ATOMIC_RELAXED);
 	char line[160];
 	va_list ap;
 
-	if (b->second != second) {
-		if (b->dropped)
-			log_printf(level, "%s: %u messages dropped", g->config.name, b->dropped);
-		*b = (struct guest_log_budget){ .second = second };
+	/* One of the vCPUs that find a new second begins it. */
+	if (last != second && __atomic_compare_exchange_n(&b->second, &last, second, false,
+				      __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+		uint32_t dropped = __atomic_exchange_n(&b->dropped, 0, __ATOMIC_RELAXED);
+
+		__atomic_store_n(&b->lines, 0, __ATOMIC_RELAXED);
+		if (dropped)
+			log_printf(level, "%s: %u messages dropped", g->config.name, dropped);
 	}
-	if (b->lines == GUEST_LOG_LINES) {
-		b->dropped++;
+	if (__atomic_fetch_add(&b->lines, 1, __ATOMIC_RELAXED) >= GUEST_LOG_LINES) {
+		__atomic_fetch_add(&b->dropped, 1, __ATOMIC_RELAXED);
 		return;
 	}
-	b->lines++;
 	va_start(ap, fmt);
 	fmt_vsnprintf(line, sizeof(line), fmt, ap);
 	va_end(ap);

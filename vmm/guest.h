@@ -76,6 +76,7 @@ static inline uint32_t vcpu_cpu(const struct vcpu *v)
 
 /* What a guest may make the hypervisor log: GUEST_LOG_LINES a second, the rest is counted. */
 #define GUEST_LOG_LINES 10u
+/* Atomic: several vCPUs of a guest may have something to say. */
 struct guest_log_budget {
 	uint64_t second;
 	uint32_t lines, dropped;
@@ -124,7 +125,7 @@ status_t guest_pause(struct guest *g) MUST_CHECK;   /* ERR_BUSY: not RUNNING */
 status_t guest_unpause(struct guest *g) MUST_CHECK; /* ERR_BUSY: not PAUSED */
 /* From its exit path: the guest fails or ends; the others go on. */
 void guest_crash(struct guest *g, const char *fmt, ...) PRINTF(2, 3);
-void guest_shutdown(struct guest *g, const char *reason);
+void guest_shutdown(struct guest *g, const char *reason, bool reboot);
 
 /* Destroys and creates again those that asked for a reboot. Between vCPUs only. */
 void guest_poll(void);

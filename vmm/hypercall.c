@@ -186,9 +186,13 @@ static int64_t hc_shutdown(struct vcpu *v, uint64_t how, uint64_t code, uint64_t
 	if (how == AERO_SHUTDOWN_CRASH) {
 		guest_crash(g, "it stopped itself with code %llu", (unsigned long long)code);
 	} else {
-		g->reboot = how == AERO_SHUTDOWN_REBOOT;
-		guest_shutdown(g, g->reboot ? "reboot" : "powered off");
+		bool reboot = how == AERO_SHUTDOWN_REBOOT;
+
+		guest_shutdown(g, reboot ? "reboot" : "powered off", reboot);
 	}
+	/* Paused from another CPU just now, it asks again when it goes on. */
+	if (__atomic_load_n(&g->state, __ATOMIC_RELAXED) == GUEST_PAUSED)
+		virt_hypercall_again(v->virt);
 	return HC_GONE;
 }
 

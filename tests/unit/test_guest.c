@@ -178,7 +178,7 @@ static void states(void **state)
 	guest_crash(g, "for reason %d", 7);
 	assert_int_equal(g->state, GUEST_CRASHED);
 	assert_string_equal(g->reason, "for reason 7");
-	guest_shutdown(g, "late"); /* the first end counts */
+	guest_shutdown(g, "late", true); /* the first end counts */
 	assert_string_equal(g->reason, "for reason 7");
 	assert_int_equal(guest_unpause(g), ERR_BUSY);
 	guest_state_letters(g, letters);

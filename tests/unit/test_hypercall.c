@@ -122,6 +122,25 @@ static void endings(void **state)
 	assert_non_null(strstr(other->reason, "42"));
 }
 
+/* Another vCPU, or the console on another CPU, was quicker. */
+static void endings_that_come_late(void **state)
+{
+	struct guest *other = fake_hv_guest("vm1", 16);
+	struct fake_vcpu *f = fake_vcpu(other->vcpu[0].virt);
+
+	(void)state;
+	(void)fake_hv_call(g, AERO_HC_SHUTDOWN, AERO_SHUTDOWN_POWEROFF, 0, 0);
+	(void)fake_hv_call(g, AERO_HC_SHUTDOWN, AERO_SHUTDOWN_REBOOT, 0, 0);
+	assert_int_equal(g->state, GUEST_SHUTDOWN);
+	assert_false(g->reboot);
+	assert_string_equal(g->reason, "powered off");
+	assert_int_equal(guest_pause(other), OK);
+	(void)fake_hv_call(other, AERO_HC_SHUTDOWN, AERO_SHUTDOWN_REBOOT, 0, 0);
+	assert_int_equal(other->state, GUEST_PAUSED);
+	assert_false(other->reboot);
+	assert_int_equal(f->again_count, 1); /* it asks again when it goes on */
+}
+
 /* Exits that are no hypercall. */
 static void other_exits(void **state)
 {
@@ -156,7 +175,7 @@ static void failed_entry(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { TEST(simple), TEST(console), TEST(block),
-		TEST(block_is_bounded), TEST(debug), TEST(endings), TEST(other_exits),
+		TEST(block_is_bounded), TEST(debug), TEST(endings), TEST(endings_that_come_late), TEST(other_exits),
 		TEST(failed_entry) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
