@@ -153,18 +153,30 @@ void sched_poke_control(void)
 		platform_kick(0);
 }
 
+/*
+ * As on its way into HLT, all with the lock held: whoever raised something before the store is seen after
+ * it, and whoever does so after it waits for the lock. Once the lock is given up another CPU may run it.
+ */
 static void add_halted(struct vcpu *v)
 {
 	struct sched_cpu *c = choose(v);
+	uint64_t cpus = v->fair.cpus;
+	bool preempt = false;
 
-	/* As on its way into HLT: whoever raised something before this store is seen after it. */
 	spin_lock(&c->lock);
 	list_push_back(&c->halted, &v->run_link);
 	sched_set_where(v, VCPU_HALTED, c->index);
-	spin_unlock(&c->lock);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	if (virt_has_work(v->virt, platform_tsc()))
-		sched_wake(v);
+	bool work = virt_has_work(v->virt, platform_tsc());
+
+	if (work) {
+		list_remove(&v->run_link);
+		v->halted = false;
+		preempt = enqueue(c, v);
+	}
+	spin_unlock(&c->lock);
+	if (work)
+		announce(c, cpus, preempt);
 	else if (claim_idle(c))
 		platform_kick(c->index); /* it counts with the timer of this one, too */
 }
