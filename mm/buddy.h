@@ -52,9 +52,9 @@ static inline void buddy_push(struct buddy *b, enum buddy_kind kind, uint32_t in
 	f->u.refs = 1ull << 32 | BUDDY_NONE; /* head, no prev */
 	if (next != BUDDY_NONE)
 		b->array[next].u.free.prev = index;
-	b->head[kind][order] = index;
+	__atomic_store_n(&b->head[kind][order], index, __ATOMIC_RELAXED); /* frame_block_hint() */
 	b->blocks[kind][order]++;
-	b->mask[kind] |= 1u << order;
+	__atomic_store_n(&b->mask[kind], b->mask[kind] | 1u << order, __ATOMIC_RELAXED);
 }
 
 static inline void buddy_pull(struct buddy *b, enum buddy_kind kind, uint32_t index, uint32_t order)
@@ -67,9 +67,9 @@ static inline void buddy_pull(struct buddy *b, enum buddy_kind kind, uint32_t in
 	if (prev != BUDDY_NONE)
 		b->array[prev].link = next;
 	else
-		b->head[kind][order] = next;
+		__atomic_store_n(&b->head[kind][order], next, __ATOMIC_RELAXED);
 	if (--b->blocks[kind][order] == 0)
-		b->mask[kind] &= ~(1u << order);
+		__atomic_store_n(&b->mask[kind], b->mask[kind] & ~(1u << order), __ATOMIC_RELAXED);
 	f->word = buddy_word(kind, 0, FRAME_LINK_NONE);
 	f->u.refs = 0;
 }

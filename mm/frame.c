@@ -103,7 +103,8 @@ void frame_claim(mfn_t first, uint64_t pages)
 
 static inline uint64_t free_frames(void)
 {
-	return frame_pool.buddy.pages[BUDDY_CLEAN] + frame_pool.buddy.pages[BUDDY_DIRTY];
+	return frame_pool.buddy.pages[BUDDY_CLEAN] + frame_pool.buddy.pages[BUDDY_DIRTY] +
+	       frame_pool.scrubbing;
 }
 
 /* A block out of the buddy, FREE rather than DIRTY if `clean`. BUDDY_NONE: none of that order. */
@@ -137,7 +138,8 @@ static inline status_t may_have(
 	*beyond = 0;
 	if (!a)
 		return free_frames() >= frame_pool.limit - frame_pool.used + pages ? OK : ERR_NOMEM;
-	if (UNLIKELY(a->used_pages + pages > a->max_pages && !emergency))
+	if (UNLIKELY(a->used_pages + pages > __atomic_load_n(&a->max_pages, __ATOMIC_RELAXED) &&
+		    !emergency))
 		return ERR_LIMIT;
 	uint64_t own = frame_owed(a), keep = emergency ? 0 : frame_pool.emergency;
 
@@ -160,7 +162,7 @@ static mfn_t fixed_want(uint32_t order)
 	uint64_t at = ALIGN_UP(frame_pool.fixed_next, 1ull << order);
 
 	if (at < frame_table.count && at & (PAGES_2M - 1) &&
-		frame_state_is_free(frame_at((uint32_t)at)->state))
+		buddy_has(frame_at((uint32_t)at)))
 		return frame_mfn((uint32_t)at);
 	return frame_block_hint();
 }
@@ -185,7 +187,7 @@ static void commit_state(
 
 static inline void charge(struct frame_account *a, uint64_t pages, uint64_t beyond)
 {
-	frame_pool.used += pages;
+	frame_use((int64_t)pages);
 	frame_pool.headroom -= (int64_t)beyond;
 	a->used_pages += pages;
 	if (a->used_pages > a->peak_pages)
@@ -229,6 +231,26 @@ static void scrub_and_commit(uint32_t index, uint32_t order, enum frame_state to
 	spin_unlock(&frame_pool.lock);
 }
 
+/*
+ * The pool's lock was just given up after a refusal. Takes all locks and asks again: nobody is refused what
+ * lies ahead of a CPU, nor, for a page, what is being scrubbed: that is back in no time, for the
+ * pool's lock alone, and with the buddy empty nobody can begin with more.
+ */
+static __attribute__((noinline)) uint32_t take_among_all(struct frame_account *a, enum frame_state to,
+	uint32_t order, mfn_t want, uint32_t flags, status_t *s)
+{
+	for (;;) {
+		frame_lock_all();
+		uint32_t index = take_charged(a, to, order, want, flags, s);
+
+		if (index != BUDDY_NONE || *s != ERR_NOMEM || order != ORDER_4K ||
+			free_frames() != frame_pool.scrubbing || frame_pool.scrubbing == 0)
+			return index;
+		frame_unlock_all();
+		cpu_relax();
+	}
+}
+
 status_t frame_alloc(struct frame_account *a, enum frame_state to, uint32_t order, gfn_t gfn,
 	mfn_t want, uint32_t flags, mfn_t *out)
 {
@@ -238,19 +260,20 @@ status_t frame_alloc(struct frame_account *a, enum frame_state to, uint32_t orde
 	HV_BUG_ON(order >= BUDDY_ORDERS || (!a && to != FRAME_HV));
 	spin_lock(&frame_pool.lock);
 	uint32_t index = take_charged(a, to, order, want, flags, &s);
-	bool all = index == BUDDY_NONE;
+	bool all = index == BUDDY_NONE && s != ERR_LIMIT;
 
 	if (UNLIKELY(all)) {
-		/* Nobody is refused what lies ahead of a CPU. */
 		spin_unlock(&frame_pool.lock);
-		frame_lock_all();
-		index = take_charged(a, to, order, want, flags, &s);
-		if (index == BUDDY_NONE) {
-			if (a)
-				a->denied++;
+		index = take_among_all(a, to, order, want, flags, &s);
+	}
+	if (UNLIKELY(index == BUDDY_NONE)) {
+		if (a)
+			a->denied++;
+		if (all)
 			frame_unlock_all();
-			return s;
-		}
+		else /* its own max: other CPUs' frames would not help, so they keep them */
+			spin_unlock(&frame_pool.lock);
+		return s;
 	}
 	uint16_t owner = a ? a->owner : FRAME_OWNER_NONE;
 	bool dirty = zeroed && frame_at(index)->state == FRAME_DIRTY;
@@ -279,8 +302,8 @@ static void stock(struct frame_cache *c, uint32_t start, uint32_t order)
 	frame_mark(start, pages, FRAME_ORDER_AWAY);
 	c->first = first;
 	c->mask = ~0ull >> (FRAMES_AHEAD - pages) << (start - first);
-	c->left = pages;
-	frame_pool.used += pages;
+	__atomic_store_n(&c->left, pages, __ATOMIC_RELAXED);
+	frame_use((int64_t)pages);
 	frame_pool.headroom -= (int64_t)pages;
 }
 
@@ -330,7 +353,7 @@ static inline mfn_t give(struct frame_cache *c, struct frame_account *a, uint64_
 	struct frame *f = frame_at(index);
 
 	c->mask &= ~(1ull << bit);
-	c->left--;
+	__atomic_store_n(&c->left, c->left - 1, __ATOMIC_RELAXED);
 	c->last = index;
 	c->populated++;
 	c->within += a->used_pages < a->min_pages;

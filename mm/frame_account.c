@@ -138,7 +138,7 @@ void frame_counts(struct frame_counts *out)
 	struct frame_pool *p = &frame_pool;
 
 	frame_lock_all();
-	uint64_t have = p->buddy.pages[BUDDY_CLEAN] + p->buddy.pages[BUDDY_DIRTY];
+	uint64_t have = p->buddy.pages[BUDDY_CLEAN] + p->buddy.pages[BUDDY_DIRTY] + p->scrubbing;
 	int64_t promised = (int64_t)(p->limit - p->used) - p->headroom;
 
 	*out = (struct frame_counts){

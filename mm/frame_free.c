@@ -4,7 +4,7 @@
 
 #define POISON      0xd1d1d1d1d1d1d1d1ull
 #define SCRUB_ORDER 4u   /* pages scrubbed under one hold of the lock: 2^4 */
-#define BATCH_HOLD  512u /* entries of a batch freed under one hold of the lock */
+#define BATCH_HOLD  512u /* pages of a batch freed under one hold of the lock; one 2 MiB block */
 
 /* Frames [first, end) of one kind of free state, back into the buddy as the largest blocks they
  * make. */
@@ -20,29 +20,49 @@ static void put_run(uint32_t first, uint32_t end)
 	}
 }
 
+/*
+ * Frames [first, first + pages) come back from a cache. They are as it took them, or somebody's page
+ * would become free here: this is the last look at them.
+ */
+static void take_back(uint64_t first, uint32_t pages)
+{
+	HV_BUG_ON(first + pages > frame_table.count);
+	for (uint32_t i = 0; i < pages; i++) {
+		struct frame *f = frame_at((uint32_t)first + i);
+
+		if (UNLIKELY(!frame_state_is_free(f->state) || f->order != FRAME_ORDER_AWAY))
+			HV_BUG("frame %llu ahead of a CPU is %s, order %u",
+				(unsigned long long)(frame_table.base + first + i),
+				frame_state_name(f->state), f->order);
+		f->order = 0;
+	}
+	put_run((uint32_t)first, (uint32_t)first + pages);
+}
+
 void frame_settle(struct frame_cache *c)
 {
 	struct frame_pool *p = &frame_pool;
-	uint64_t mask = c->mask;
+	uint64_t mask = c->mask, left = c->left;
 
-	p->used -= c->left;
+	frame_use(-(int64_t)c->left);
 	p->headroom += (int64_t)(c->left + c->within);
 	p->by_state[FRAME_DIRTY] -= c->scrubbed;
 	p->by_state[FRAME_FREE] += c->scrubbed;
 	p->by_state[FRAME_FREE] -= c->populated;
 	p->by_state[FRAME_PRIVATE] += c->populated;
 	p->scrubbed += c->scrubbed;
-	c->mask = c->left = c->populated = c->scrubbed = c->within = 0;
+	c->mask = c->populated = c->scrubbed = c->within = 0;
+	__atomic_store_n(&c->left, 0, __ATOMIC_RELAXED);
 	while (mask) {
 		uint32_t low = (uint32_t)__builtin_ctzll(mask);
 		uint64_t above = ~(mask >> low);
 		uint32_t n = above ? (uint32_t)__builtin_ctzll(above) : FRAMES_AHEAD - low;
-		uint32_t first = (uint32_t)c->first + low;
 
-		frame_mark(first, n, 0);
-		put_run(first, first + n);
+		take_back(c->first + low, n);
+		left -= n;
 		mask &= n == FRAMES_AHEAD ? 0 : ~(((1ull << n) - 1) << low);
 	}
+	HV_BUG_ON(left);
 }
 
 static void lock_caches(uint32_t count)
@@ -155,7 +175,7 @@ static inline void credit(struct frame_account *a, uint64_t pages)
 	uint64_t before = frame_owed(a);
 
 	a->used_pages -= pages;
-	frame_pool.used -= pages;
+	frame_use(-(int64_t)pages);
 	frame_pool.headroom += (int64_t)(pages - (frame_owed(a) - before));
 }
 
@@ -202,17 +222,17 @@ void frame_batch_free(struct frame_account *a, struct frame_batch *b)
 		uint64_t pages = 0;
 
 		spin_lock(&frame_pool.lock);
-		for (uint32_t n = 0; n < BATCH_HOLD && b->head != FRAME_LINK_NONE; n++) {
+		while (pages < BATCH_HOLD && b->head != FRAME_LINK_NONE) {
 			uint32_t index = frame_index(MFN(b->head));
 			uint32_t order = frame_at(index)->order;
 
 			if (order == 0) {
-				uint32_t run = release_run(a, b, BATCH_HOLD - n);
-
-				pages += run;
-				n += run - 1;
+				pages += release_run(a, b, (uint32_t)(BATCH_HOLD - pages));
 				continue;
 			}
+			/* A large block has a hold of its own. */
+			if (pages && pages + (1ull << order) > BATCH_HOLD)
+				break;
 			b->head = frame_at(index)->link;
 			release(a, index, order);
 			pages += 1ull << order;
@@ -246,6 +266,7 @@ uint64_t frame_scrub(uint64_t pages)
 
 		/* Not under the lock: others allocate meanwhile. */
 		frame_mark(index, 1ull << order, FRAME_ORDER_AWAY);
+		frame_pool.scrubbing += 1ull << order;
 		spin_unlock(&frame_pool.lock);
 		zero_pages(frame_mfn(index), 1ull << order);
 		spin_lock(&frame_pool.lock);
@@ -253,6 +274,7 @@ uint64_t frame_scrub(uint64_t pages)
 		frame_scrubbed(index, order);
 		buddy_put(b, index, order);
 		frame_pool.scrubbed_idle += 1ull << order;
+		frame_pool.scrubbing -= 1ull << order;
 		spin_unlock(&frame_pool.lock);
 		done += 1ull << order;
 	}

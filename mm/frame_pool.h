@@ -19,6 +19,7 @@ struct frame_pool {
 	int64_t headroom;
 	uint64_t min_total; /* of all open accounts */
 	uint64_t scrubbed, scrubbed_idle;
+	uint64_t scrubbing; /* pages that frame_scrub() has out of the buddy now */
 	uint32_t locked_caches; /* by frame_lock_all() */
 	uint32_t fixed_next; /* where the next frame goes that never joins: see frame.c */
 	/* set once at boot */
@@ -94,6 +95,12 @@ void frame_lock_all(void);
 void frame_unlock_all(void);
 
 /* All of these: caller holds the pool's lock. */
+
+/* `used` changes by this much; others read it as a hint. */
+static inline void frame_use(int64_t pages)
+{
+	__atomic_store_n(&frame_pool.used, frame_pool.used + (uint64_t)pages, __ATOMIC_RELAXED);
+}
 
 /* One cache's frames back into the buddy, its counts into the pool. Its lock is held, too. */
 void frame_settle(struct frame_cache *c);

@@ -104,7 +104,8 @@ static bool populate_block(struct p2m *p, gfn_t gfn, struct p2m_slot s)
 	mfn_t mfn;
 
 	if (p->gfn_count - first.v < PAGES_2M || !frame_pool_roomy(PAGES_2M) ||
-		p->account.used_pages + PAGES_2M > p->account.max_pages ||
+		p->account.used_pages + PAGES_2M >
+			__atomic_load_n(&p->account.max_pages, __ATOMIC_RELAXED) ||
 		frame_alloc(&p->account, FRAME_PRIVATE, ORDER_2M, first, MFN_NONE, 0, &mfn) != OK)
 		return false;
 	entry_write(s.entry, leaf_ram_2m(mfn));

@@ -41,6 +41,15 @@ static inline enum p2m_state entry_state(uint64_t e)
 	return (enum p2m_state)(
 		entry_present(e) ? e >> SLAT_SW_SHIFT & 7 : e >> ENTRY_STATE_SHIFT & 15);
 }
+/*
+ * A plain store, though a processor may set accessed and dirty in a present entry at any time, by locked
+ * changes of its own: what it sets between our read of an entry and this store is lost. That does no
+ * harm, as nothing is decided by these bits (splitting and joining hand them on as far as they saw
+ * them, pinning too). Whoever comes to need them exact, to write a page out, exchanges the entry, and
+ * flushes before he believes what he got. A processor that still holds the old entry, or the table it
+ * lay in, may set bits there until slat_flush(): tables and frames are freed after it. The flush may wait
+ * for CPUs with the p2m's lock held: they leave guest mode without it and want it only after.
+ */
 static inline void entry_write(uint64_t *entry, uint64_t e)
 {
 	__atomic_store_n(entry, e, __ATOMIC_RELEASE);

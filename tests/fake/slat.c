@@ -40,7 +40,7 @@ static struct frame *metadata;
 
 void slat_flush(struct slat_space *s)
 {
-	fake_flush_count++;
+	__atomic_fetch_add(&fake_flush_count, 1, __ATOMIC_RELAXED);
 	s->flush_count++;
 	s->generation++;
 	if (fake_flush_hook)
