@@ -16,6 +16,9 @@ enum lock_rank {
 	LOCK_RANK_GUEST = 20,  /* one guest's life cycle */
 	LOCK_RANK_BALLOON = 30,
 	LOCK_RANK_P2M = 40,    /* one guest's p2m */
+	LOCK_RANK_SHARE = 41,  /* content hints */
+	LOCK_RANK_SWAP = 42,   /* slots and swap buffers */
+	LOCK_RANK_ZSTORE = 43, /* the compressed store */
 	LOCK_RANK_HEAP = 45,   /* the hypervisor's heap */
 	LOCK_RANK_FRAME_CACHE = 48, /* one CPU's frames ahead */
 	LOCK_RANK_FRAME = 50,  /* the frame allocator */
