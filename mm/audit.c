@@ -8,6 +8,7 @@
 #include "mm/audit.h"
 #include "mm/frame_pool.h"
 #include "mm/p2m_walk.h"
+#include "mm/zstore.h"
 #include "vmm/base/fmt.h"
 
 struct audit {
@@ -294,7 +295,8 @@ static void check_pool(struct audit *a)
 
 	expect(a, "guests' pages (private frames)", a->by_state[FRAME_PRIVATE], a->private_leaves);
 	expect(a, "table frames", a->by_state[FRAME_TABLE], a->tables);
-	expect(a, "pool used", p->used, a->used);
+	expect(a, "frames of the compressed store", zstore_frames(), a->by_state[FRAME_ZPOOL]);
+	expect(a, "pool used", p->used, a->used + zstore_frames());
 	expect(a, "sum of mins", p->min_total, a->min_total);
 	if (p->headroom != (int64_t)(p->limit - p->used) - a->owed)
 		problem(a, "pool headroom: counted %lld, found %lld", (long long)p->headroom,
@@ -311,6 +313,11 @@ static void check_pool(struct audit *a)
 	expect(a, "references to the zero frame", zero->u.refs, a->zero_mappings);
 }
 
+static void zstore_problem(void *ctx, const char *what, uint64_t counted, uint64_t found)
+{
+	expect(ctx, what, counted, found);
+}
+
 void audit_run(struct p2m *(*p2m_at)(void *ctx, uint32_t i), void *ctx, bool check_zero,
 	struct audit_report *out)
 {
@@ -323,6 +330,7 @@ void audit_run(struct p2m *(*p2m_at)(void *ctx, uint32_t i), void *ctx, bool che
 		audit_guest(&a, p);
 		spin_unlock(&p->lock);
 	}
+	zstore_audit(zstore_problem, &a);
 	frame_lock_all();
 	walk_frames(&a);
 	walk_lists(&a);

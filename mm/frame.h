@@ -17,7 +17,9 @@
 #include "vmm/base/lock.h"
 #include "vmm/base/status.h"
 
-#define FRAME_OWNER_NONE 0xffffu
+#define FRAME_OWNER_NONE   0xffffu
+#define FRAME_OWNER_ZSTORE 0xfffeu /* the store of compressed pages */
+#define MM_OWNER_MAX       64u     /* guests that there are at a time; ids are 1 .. 0xfffd */
 #define FRAME_LINK_NONE  0xffffffffu
 
 /* Metadata of one frame. Guarded by the allocator's lock while free, by the owner's p2m lock else. */
@@ -53,6 +55,12 @@ struct frame {
 			uint16_t first; /* index + 1 of the first free object, 0: none */
 			uint32_t prev;  /* the class's list of pages with room; `link` is next */
 		} heap;
+		struct {
+			uint16_t used; /* chunks or objects in it */
+			uint8_t kind;  /* see mm/zstore.c */
+			uint8_t first; /* of a table: number + 1 of the first free object, 0: none */
+			uint32_t prev; /* of a table: list of those with room; `link` is next */
+		} zpool;
 	} u;
 };
 _Static_assert(sizeof(struct frame) == 16, "frame metadata is 16 bytes a frame");
