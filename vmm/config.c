@@ -6,6 +6,7 @@
 #include "vmm/base/fmt.h"
 #include "vmm/base/parse.h"
 #include "vmm/base/string.h"
+#include "vmm/platform.h"
 
 #define COMPATIBLE  "aerostat,config-1"
 #define MEMORY_MIN  MIB(4)
@@ -380,8 +381,9 @@ static status_t take_node(struct parser *p, int node)
 	if (strcmp(name, "disk"))
 		return complain(p, node, NULL, "unknown node; / holds disk and guests");
 	status_t s = take_properties(p, node, disk_properties, ARRAY_COUNT(disk_properties), p->out);
-	if (s == OK && p->out->disk_index > 3)
-		s = complain(p, node, "index", "is %u; should be 0 to 3", p->out->disk_index);
+	if (s == OK && p->out->disk_index >= PLATFORM_DISK_MAX)
+		s = complain(p, node, "index", "is %u; should be 0 to %u", p->out->disk_index,
+			PLATFORM_DISK_MAX - 1);
 	return s;
 }
 

@@ -37,19 +37,55 @@ uint32_t platform_cpu_apic_id(uint32_t index);
 /* Interrupts a CPU: it leaves the guest, or wakes. All that was stored before is seen. Any CPU. */
 void platform_kick(uint32_t index);
 
-/* Disks behind the host's ATA. Index 0 = primary master, 1 = primary slave, 2, 3 = secondary. */
+/*
+ * Disks. 0 to 3: the host's ATA (primary master, primary slave, secondary), by PIO or bus-master DMA.
+ * From PLATFORM_DISK_VIRTIO on: virtio-blk devices, in the order of the PCI scan.
+ */
 struct platform_disk {
 	bool present;
 	uint64_t sector_count; /* of 512 bytes */
 	char model[41];
 };
-#define PLATFORM_DISK_MAX 4u
+#define PLATFORM_DISK_VIRTIO 4u
+#define PLATFORM_DISK_MAX    8u
+#define PLATFORM_DISK_SECTORS_MAX 256u /* of one request */
 const struct platform_disk *platform_disk(uint32_t index); /* NULL: no such index */
-/* Synchronous, bounded time; any CPU, one at a time (vmm/disk_turn.h). 1 <= sectors <= 256. ERR_IO, ERR_RANGE, ERR_NOENT. */
+
+/*
+ * Synchronous: any CPU, no lock held, bounded time. Waits for what is in the hardware, then goes before
+ * all that is queued. 1 <= sectors <= PLATFORM_DISK_SECTORS_MAX; any buffer. ERR_IO, ERR_RANGE,
+ * ERR_NOENT.
+ */
 status_t platform_disk_read(uint32_t index, uint64_t sector, uint32_t sectors, void *buf) MUST_CHECK;
 status_t platform_disk_write(uint32_t index, uint64_t sector, uint32_t sectors, const void *buf)
 	MUST_CHECK;
 status_t platform_disk_flush(uint32_t index) MUST_CHECK;
+
+/*
+ * Asynchronous. The caller owns the request and its buffer, and leaves both alone from submit() until
+ * done() is called; done() may free or submit it again. Requests complete in any order. One that takes
+ * longer than the engine's timeout ends with ERR_IO like one that the disk refused.
+ */
+struct disk_io {
+	uint32_t disk;
+	bool write;
+	uint64_t sector;
+	uint32_t sectors; /* 1 to PLATFORM_DISK_SECTORS_MAX */
+	void *buf;        /* in the direct map, physically contiguous, page aligned */
+	status_t status;  /* valid in done(): OK or ERR_IO */
+	void (*done)(struct disk_io *io); /* from a platform_disk_poll(), any CPU, no lock held */
+	void *ctx;        /* the caller's */
+	/* the engine's */
+	struct disk_io *next;
+	uint64_t until_tsc;
+};
+/* OK: queued; done() will be called once. ERR_NOENT, ERR_RANGE, ERR_INVAL (buffer): it will not. Any CPU;
+ * a lock of rank LOCK_RANK_DISK is taken, the hardware is not touched. */
+status_t platform_disk_submit(struct disk_io *io) MUST_CHECK;
+/* Drives the hardware and calls done() of what has completed. Never waits, bounded. No lock held. True:
+ * requests are outstanding, come again. Any CPU. */
+bool platform_disk_poll(void);
+bool platform_disk_busy(void); /* requests are outstanding; a hint, without a lock */
 
 /* Ends the emulator (Bochs port 0x8900, QEMU isa-debug-exit) or powers off; halts if neither. */
 _Noreturn void platform_shutdown(int code);

@@ -41,7 +41,8 @@
 
 #define SECTOR_BYTES      512u
 #define SECTOR_DWORDS     (SECTOR_BYTES / 4)
-#define SECTORS_MAX       256u
+#define SECTORS_MAX       PLATFORM_DISK_SECTORS_MAX
+#define ATA_DISKS         PLATFORM_DISK_VIRTIO
 #define LBA28_END         (1ull << 28)
 #define TIMEOUT_MS        5000u  /* a disk that spins up again */
 #define POLL_MAX_US      64u
@@ -59,7 +60,7 @@ struct ata_disk {
 };
 
 /* Constant after ata_init(). */
-static struct ata_disk disks[PLATFORM_DISK_MAX] = {
+static struct ata_disk disks[ATA_DISKS] = {
 	{ .base = 0x1f0, .control = 0x3f6 },
 	{ .base = 0x1f0, .control = 0x3f6, .select = DEVICE_SLAVE },
 	{ .base = 0x170, .control = 0x376 },
@@ -182,7 +183,7 @@ static uint8_t transfer_command(const struct ata_disk *d, bool write, bool ext)
 
 static status_t check_request(uint32_t index, uint64_t sector, uint32_t sectors)
 {
-	if (index >= PLATFORM_DISK_MAX || !disks[index].info.present)
+	if (index >= ATA_DISKS || !disks[index].info.present)
 		return ERR_NOENT;
 	uint64_t end = disks[index].info.sector_count;
 
@@ -199,16 +200,16 @@ static status_t fail(const struct ata_disk *d, bool write, uint64_t sector)
 	if (status & (STATUS_BSY | STATUS_DRQ)) {
 		reset_channel(d);
 		/* A reset may undo SET MULTIPLE: single sectors always work. */
-		for (uint32_t i = 0; i < PLATFORM_DISK_MAX; i++)
+		for (uint32_t i = 0; i < ATA_DISKS; i++)
 			if (disks[i].base == d->base)
 				disks[i].block_sectors = 1;
 	}
 	return ERR_IO;
 }
 
-static status_t transfer(uint32_t index, uint64_t sector, uint32_t sectors, uint8_t *buf,
-	bool write)
+status_t ata_transfer(uint32_t index, uint64_t sector, uint32_t sectors, void *to, bool write)
 {
+	uint8_t *buf = to;
 	status_t s = check_request(index, sector, sectors);
 
 	if (s)
@@ -240,17 +241,25 @@ static status_t transfer(uint32_t index, uint64_t sector, uint32_t sectors, uint
 
 status_t platform_disk_read(uint32_t index, uint64_t sector, uint32_t sectors, void *buf)
 {
-	return transfer(index, sector, sectors, buf, false);
+	disk_hardware_claim();
+	status_t s = ata_transfer(index, sector, sectors, buf, false);
+
+	disk_hardware_release();
+	return s;
 }
 
 status_t platform_disk_write(uint32_t index, uint64_t sector, uint32_t sectors, const void *buf)
 {
-	return transfer(index, sector, sectors, (uint8_t *)(uintptr_t)buf, true);
+	disk_hardware_claim();
+	status_t s = ata_transfer(index, sector, sectors, (void *)(uintptr_t)buf, true);
+
+	disk_hardware_release();
+	return s;
 }
 
-status_t platform_disk_flush(uint32_t index)
+static status_t flush(uint32_t index)
 {
-	if (index >= PLATFORM_DISK_MAX || !disks[index].info.present)
+	if (index >= ATA_DISKS || !disks[index].info.present)
 		return ERR_NOENT;
 	struct ata_disk *d = &disks[index];
 	status_t s = command(d, d->lba48 ? CMD_FLUSH_EXT : CMD_FLUSH, 0, 0, false);
@@ -262,9 +271,18 @@ status_t platform_disk_flush(uint32_t index)
 	return ERR_IO;
 }
 
+status_t platform_disk_flush(uint32_t index)
+{
+	disk_hardware_claim();
+	status_t s = flush(index);
+
+	disk_hardware_release();
+	return s;
+}
+
 const struct platform_disk *platform_disk(uint32_t index)
 {
-	return index < PLATFORM_DISK_MAX ? &disks[index].info : NULL;
+	return index < ATA_DISKS ? &disks[index].info : NULL;
 }
 
 /* A disk that answers IDENTIFY DEVICE with data. Packet devices and empty cables do not. */
@@ -296,7 +314,7 @@ static bool identify(struct ata_disk *d, struct ata_geometry *g)
 
 void ata_init(void)
 {
-	for (uint32_t i = 0; i < PLATFORM_DISK_MAX; i++) {
+	for (uint32_t i = 0; i < ATA_DISKS; i++) {
 		struct ata_disk *d = &disks[i];
 		struct ata_geometry g;
 

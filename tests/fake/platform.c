@@ -189,6 +189,10 @@ void platform_info(struct platform_info *out)
 
 static struct platform_disk disks[PLATFORM_DISK_MAX];
 static uint8_t *disk_data[PLATFORM_DISK_MAX];
+/* Guarded by queue_lock. Requests are executed by platform_disk_poll(), one a call. */
+static pthread_mutex_t queue_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct disk_io *queue, **queue_end = &queue;
+uint32_t fake_disk_hold;
 status_t fake_disk_error;
 uint64_t fake_disk_read_count, fake_disk_write_count, fake_disk_flush_count;
 
@@ -199,6 +203,9 @@ void fake_disk(uint32_t index, uint64_t sectors)
 	disks[index] = (struct platform_disk){
 		.present = sectors != 0, .sector_count = sectors, .model = "fake disk"
 	};
+	queue = NULL;
+	queue_end = &queue;
+	fake_disk_hold = 0;
 	fake_disk_error = OK;
 	fake_disk_read_count = fake_disk_write_count = fake_disk_flush_count = 0;
 }
@@ -246,4 +253,55 @@ status_t platform_disk_flush(uint32_t index)
 {
 	fake_disk_flush_count++;
 	return index < PLATFORM_DISK_MAX && disks[index].present ? fake_disk_error : ERR_NOENT;
+}
+
+status_t platform_disk_submit(struct disk_io *io)
+{
+	if (io->disk >= PLATFORM_DISK_MAX || !disks[io->disk].present)
+		return ERR_NOENT;
+	if (!io->sectors || io->sectors > PLATFORM_DISK_SECTORS_MAX ||
+		io->sector + io->sectors > disks[io->disk].sector_count)
+		return ERR_RANGE;
+	if ((uintptr_t)io->buf & PAGE_OFFSET_MASK)
+		return ERR_INVAL;
+	pthread_mutex_lock(&queue_lock);
+	io->next = NULL;
+	*queue_end = io;
+	queue_end = &io->next;
+	pthread_mutex_unlock(&queue_lock);
+	return OK;
+}
+
+static struct disk_io *take_io(void)
+{
+	pthread_mutex_lock(&queue_lock);
+	struct disk_io *io = fake_disk_hold ? NULL : queue;
+
+	if (fake_disk_hold)
+		fake_disk_hold--;
+	if (io) {
+		queue = io->next;
+		if (!queue)
+			queue_end = &queue;
+	}
+	pthread_mutex_unlock(&queue_lock);
+	return io;
+}
+
+bool platform_disk_poll(void)
+{
+	struct disk_io *io = take_io();
+
+	if (io) {
+		io->status = io->write ?
+			platform_disk_write(io->disk, io->sector, io->sectors, io->buf) :
+			platform_disk_read(io->disk, io->sector, io->sectors, io->buf);
+		io->done(io);
+	}
+	return platform_disk_busy();
+}
+
+bool platform_disk_busy(void)
+{
+	return __atomic_load_n(&queue, __ATOMIC_RELAXED) != NULL;
 }

@@ -114,7 +114,7 @@ static void test_bad_top(void **state)
 	begin(), NODE("gests"), END, bad("gests", "unknown node");
 	begin(), NODE("guests"), TEXT("memory", "16M"), END,
 		bad("node guests, memory", "unknown property; known: none");
-	begin(), NODE("disk"), CELL("index", 4), END, bad("disk, index", "should be 0 to 3");
+	begin(), NODE("disk"), CELL("index", 8), END, bad("disk, index", "should be 0 to 7");
 	begin(), NODE("disk"), TEXT("index", "first"), END, bad("disk, index", "one number");
 	fdt_create(blob, sizeof(blob));
 	fdt_finish_reservemap(blob);

@@ -23,6 +23,7 @@ enum lock_rank {
 	LOCK_RANK_FRAME_CACHE = 48, /* one CPU's frames ahead */
 	LOCK_RANK_FRAME = 50,  /* the frame allocator */
 	LOCK_RANK_SCHED = 60,
+	LOCK_RANK_DISK = 70,   /* the queue of one disk channel */
 	LOCK_RANK_LOG = 90,
 };
 
