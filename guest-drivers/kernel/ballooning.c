@@ -3,6 +3,7 @@
 
 #include "guest-drivers/kernel/cache.h"
 #include "guest-drivers/kernel/hv.h"
+#include "guest-drivers/kernel/misbehave.h"
 #include "guest-drivers/kernel/page.h"
 #include "guest-drivers/kernel/proc.h"
 #include "guest-drivers/kernel/reclaim.h"
@@ -153,8 +154,8 @@ static void balloon_thread(void *unused)
 			hv_shutdown(AERO_SHUTDOWN_POWEROFF, 0);
 		}
 		if (ballooning_lock()) {
-			more = balloon_driver_work(&driver);
-			next_ns = balloon_driver_next_ns(&driver);
+			more = misbehave_work(&driver);
+			next_ns = misbehave_next_ns(&driver);
 			ballooning_unlock();
 		}
 		if (more) {
@@ -203,7 +204,7 @@ void ballooning_reserve(void)
 
 void ballooning_init(void)
 {
-	if (hv_features() & AERO_FEAT_BALLOON) {
+	if (hv_features() & AERO_FEAT_BALLOON && misbehave_init(&setup)) {
 		setup.keep_free_pages = watermarks.high;
 		int64_t r = balloon_driver_init(&driver, &setup);
 

@@ -6,7 +6,7 @@
 
 /* Before page_init_done(): its page, ranges and bitmap. */
 void ballooning_reserve(void);
-/* Starts driver and thread, if the hypervisor offers a balloon. */
+/* Starts driver and thread, if the hypervisor offers a balloon. After shell_init(). */
 void ballooning_init(void);
 /* NULL: there is no balloon. Only between ballooning_lock() and _unlock(). */
 struct balloon_driver *ballooning_lock(void);

@@ -47,8 +47,8 @@ void kernel_main(const void *tree)
 
 	if (r)
 		panic("no event interrupt (%ld)", r);
-	ballooning_init();
 	shell_init(facts.bootargs, facts.name);
+	ballooning_init();
 	if (!shell_quiet())
 		print("guest kernel: %u KiB, %u KiB free, %s, swap %u KiB, file %u KiB\n", memory_pages * 4,
 		      memory.free_pages * 4, disk ? "disk" : "no disk", swap_total() * 4,

@@ -17,5 +17,5 @@ extern const struct command commands_proc[], commands_mem[], commands_evil[], co
 void shell_init(const char *bootargs, const char *name);
 void shell_line(char *line);
 bool shell_tests(void);
-bool shell_quiet(void);
-bool shell_has_word(const char *word); /* in the boot arguments */ /* no banner */
+bool shell_quiet(void); /* no banner */
+bool shell_has_word(const char *word); /* in the boot arguments */

@@ -145,10 +145,10 @@ static uint64_t sys_sleep(struct proc *p, uint64_t ns, uint64_t b, uint64_t c)
 	return 0;
 }
 
-static uint64_t sys_time(struct proc *p, uint64_t a, uint64_t b, uint64_t c)
+static uint64_t sys_time(struct proc *p, uint64_t shared, uint64_t b, uint64_t c)
 {
-	(void)p, (void)a, (void)b, (void)c;
-	return now_ns();
+	(void)p, (void)b, (void)c;
+	return shared ? shared_ns() : now_ns();
 }
 
 static uint64_t sys_pressure(struct proc *p, uint64_t wait_ns, uint64_t b, uint64_t c)

@@ -13,7 +13,7 @@ enum syscall {
 	SYS_FILE_INFO = 6,  /* (struct file_info *) */
 	SYS_YIELD = 7,
 	SYS_SLEEP = 8,      /* (ns) */
-	SYS_TIME = 9,       /* () -> ns since boot */
+	SYS_TIME = 9,       /* (0) -> ns since boot; (1) -> ns by the TSC, which all guests share */
 	SYS_PRESSURE = 10,  /* (ns to wait for a change, 0: do not) -> enum aero_pressure */
 	SYS_PROGRESS = 11,  /* (passes, errors): for ps */
 	SYS_COUNT

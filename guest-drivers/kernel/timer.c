@@ -46,6 +46,11 @@ uint64_t now_ns(void)
 	return scale(rdtsc() - boot_tsc, ns_mult);
 }
 
+uint64_t shared_ns(void)
+{
+	return scale(rdtsc(), ns_mult);
+}
+
 void timer_alarm(uint64_t at_ns)
 {
 	if (at_ns >= armed_ns)

@@ -39,6 +39,10 @@ static inline uint64_t user_random(uint64_t *state)
 
 _Noreturn void user_exit(int code);
 void user_print(const char *text);
+/* Text into a buffer, with a 0 behind it; returns where the next goes. */
+char *user_put_text(char *at, const char *text);
+char *user_put_hex(char *at, uint64_t v);
+char *user_put_decimal(char *at, uint64_t v);
 void *user_grow(uint64_t bytes); /* ends the process if it cannot */
 /* Prints "CORRUPT ..." and counts; ends the process at the tenth. */
 void user_corrupt(uint64_t *errors, const void *at, uint64_t expected, uint64_t found);

@@ -75,11 +75,15 @@ static void walk(uint64_t size, uint64_t set, uint64_t third, uint64_t seed)
 
 void user_cache(uint64_t size, uint64_t second, uint64_t third, uint64_t seed);
 void user_heap(uint64_t size, uint64_t second, uint64_t third, uint64_t seed);
+void user_still(uint64_t size, uint64_t second, uint64_t third, uint64_t seed);
+void user_spike(uint64_t size, uint64_t second, uint64_t third, uint64_t seed);
 
 const struct user_workload user_workloads[] = {
 	{ "hog", "SIZE [PASSES]", "fills, verifies every byte, repeats", hog, 1, 2 },
 	{ "walk", "SIZE [WORKING_SET]", "skewed random visits, verified", walk, 1, 2 },
 	{ "cache", "FILE_SIZE", "reads a file through the page cache, verified", user_cache, 1, 1 },
 	{ "heap", "SIZE", "collects garbage; shrinks under pressure", user_heap, 1, 1 },
+	{ "still", "SIZE [BYTES_A_SECOND]", "zero, text and random pages, read slowly, verified", user_still, 1, 2 },
+	{ "spike", "SIZE", "wants it all, with all other guests that were asked", user_spike, 1, 1 },
 	{ 0 },
 };

@@ -25,31 +25,47 @@ void *user_grow(uint64_t bytes)
 	return (void *)at;
 }
 
-static char *put_text(char *at, const char *text)
+char *user_put_text(char *at, const char *text)
 {
 	while (*text)
 		*at++ = *text++;
+	*at = '\0';
 	return at;
 }
 
-static char *put_hex(char *at, uint64_t v)
+char *user_put_hex(char *at, uint64_t v)
 {
 	for (int shift = 60; shift >= 0; shift -= 4) {
 		unsigned int d = v >> shift & 15;
 
 		*at++ = (char)(d < 10 ? '0' + d : 'a' + d - 10);
 	}
+	*at = '\0';
+	return at;
+}
+
+char *user_put_decimal(char *at, uint64_t v)
+{
+	char digits[20];
+	unsigned int n = 0;
+
+	do
+		digits[n++] = (char)('0' + v % 10);
+	while (v /= 10);
+	while (n)
+		*at++ = digits[--n];
+	*at = '\0';
 	return at;
 }
 
 void user_corrupt(uint64_t *errors, const void *at, uint64_t expected, uint64_t found)
 {
 	char line[128];
-	char *s = put_text(line, "CORRUPT address 0x");
+	char *s = user_put_text(line, "CORRUPT address 0x");
 
-	s = put_text(put_hex(s, (uint64_t)at), " expected 0x");
-	s = put_text(put_hex(s, expected), " found 0x");
-	*put_hex(s, found) = '\0';
+	s = user_put_text(user_put_hex(s, (uint64_t)at), " expected 0x");
+	s = user_put_text(user_put_hex(s, expected), " found 0x");
+	user_put_hex(s, found);
 	user_print(line);
 	user_call(SYS_PROGRESS, 0, ++*errors, 0);
 	if (*errors >= ERRORS_MAX)
