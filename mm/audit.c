@@ -17,6 +17,9 @@ struct audit {
 	uint64_t by_state[FRAME_STATE_COUNT];                 /* frames found */
 	uint32_t heads[BUDDY_KINDS][BUDDY_ORDERS];            /* free blocks found in the array */
 	uint64_t private_leaves, tables, zero_mappings, used; /* found in the guests */
+	/* of SHARED frames but the zero frame: references in the guests' entries, and in the frames; the
+	 * same once more with each times a number of its frame's own: equal only if all are */
+	uint64_t shared_leaves, shared_refs, shared_leaves_sum, shared_refs_sum;
 	uint64_t min_total;
 	int64_t owed;
 };
@@ -63,6 +66,24 @@ static bool page_is_zero(uint64_t index)
 		if (w[i])
 			return false;
 	return true;
+}
+
+static uint64_t scrambled(uint64_t mfn)
+{
+	uint64_t x = (mfn + 1) * 0x9e3779b97f4a7c15ull;
+
+	return (x ^ x >> 29) * 0xbf58476d1ce4e5b9ull;
+}
+
+static void check_shared(struct audit *a, uint64_t index)
+{
+	const struct frame *f = &frame_table.array[index];
+
+	a->shared_refs += f->u.shared.refs;
+	a->shared_refs_sum += f->u.shared.refs * scrambled(number(index));
+	if (f->owner != FRAME_OWNER_SHARED || f->order || f->u.shared.refs == 0)
+		problem(a, "shared frame %llu: of guest %u, order %u, %u references", LLU(number(index)),
+			f->owner, f->order, f->u.shared.refs);
 }
 
 /* A frame of a free block that `head` heads. */
@@ -121,7 +142,7 @@ static void walk_frames(struct audit *a)
 		if (i < end)
 			check_free(a, i, head);
 		else if (f->state == FRAME_SHARED && number(i) != frame_pool.zero.v)
-			problem(a, "frame %llu is shared and not the zero frame", LLU(number(i)));
+			check_shared(a, i);
 	}
 }
 
@@ -171,6 +192,16 @@ static void check_leaf(struct guest_audit *g, uint64_t gfn, uint64_t e, uint32_t
 	uint64_t mfn = entry_mfn(e).v;
 	uint16_t owner = g->p->account.owner;
 
+	if (entry_state(e) == P2M_SHARED) {
+		const struct frame *f = frame_of(MFN(mfn));
+
+		g->a->shared_leaves++;
+		g->a->shared_leaves_sum += scrambled(mfn);
+		if (!f || f->state != FRAME_SHARED || f->owner != FRAME_OWNER_SHARED || level != 1 ||
+			e & (slat_format->write | LEAF_PINNED))
+			problem(g->a, "guest %u gfn %#llx: bad shared entry %#llx", owner, LLU(gfn), LLU(e));
+		return;
+	}
 	if (entry_state(e) != P2M_RAM) {
 		g->zero_mapped++;
 		if (entry_state(e) != P2M_EMPTY || level != 1 || mfn != frame_pool.zero.v ||
@@ -296,7 +327,12 @@ static void check_pool(struct audit *a)
 	expect(a, "guests' pages (private frames)", a->by_state[FRAME_PRIVATE], a->private_leaves);
 	expect(a, "table frames", a->by_state[FRAME_TABLE], a->tables);
 	expect(a, "frames of the compressed store", zstore_frames(), a->by_state[FRAME_ZPOOL]);
-	expect(a, "pool used", p->used, a->used + zstore_frames());
+	expect(a, "shared frames charged", p->shared.used_pages,
+		a->by_state[FRAME_SHARED] - !mfn_is_none(p->zero));
+	expect(a, "references to shared frames", a->shared_refs, a->shared_leaves);
+	if (a->shared_refs_sum != a->shared_leaves_sum)
+		problem(a, "references to shared frames: they are not the frames that are mapped");
+	expect(a, "pool used", p->used, a->used + zstore_frames() + p->shared.used_pages);
 	expect(a, "sum of mins", p->min_total, a->min_total);
 	if (p->headroom != (int64_t)(p->limit - p->used) - a->owed)
 		problem(a, "pool headroom: counted %lld, found %lld", (long long)p->headroom,

@@ -61,6 +61,9 @@ void frame_init(struct frame *array, mfn_t base, uint64_t count)
 	}
 	frame_pool.by_state[FRAME_RESERVED] = count;
 	frame_pool.zero = MFN_NONE;
+	frame_pool.shared = (struct frame_account){
+		.owner = FRAME_OWNER_SHARED, .max_pages = UINT64_MAX
+	};
 	buddy_init(&frame_pool.buddy, array, (uint32_t)count);
 }
 

@@ -19,7 +19,8 @@
 
 #define FRAME_OWNER_NONE   0xffffu
 #define FRAME_OWNER_ZSTORE 0xfffeu /* the store of compressed pages */
-#define MM_OWNER_MAX       64u     /* guests that there are at a time; ids are 1 .. 0xfffd */
+#define FRAME_OWNER_SHARED 0xfffdu /* pays for the SHARED frames but the zero frame */
+#define MM_OWNER_MAX       64u     /* guests that there are at a time; ids are 1 .. 0xfffc */
 #define FRAME_LINK_NONE  0xffffffffu
 
 /* Metadata of one frame. Guarded by the allocator's lock while free, by the owner's p2m lock else. */
@@ -30,13 +31,18 @@ struct frame {
 			uint8_t order;  /* of the free block or batch entry it heads; else 0 */
 			uint16_t owner; /* guest id, or FRAME_OWNER_NONE */
 			uint32_t link;  /* free: next block's head; in a frame_batch: next entry;
-			                   level-1 TABLE: see u.table; else FRAME_LINK_NONE */
+			                   level-1 TABLE: see u.table; SHARED: the domain that may
+			                   have it; else FRAME_LINK_NONE */
 		};
 		uint64_t word; /* the four at once */
 	};
 	union {
 		uint64_t gfn;  /* PRIVATE: where it is mapped; below 2^32 */
-		uint64_t refs; /* SHARED: gfns that map it */
+		uint64_t refs; /* the zero frame: gfns that map it; atomic */
+		struct {
+			uint32_t refs; /* other SHARED: references; atomic */
+			uint32_t hint; /* mm/share.c's */
+		} shared;
 		struct {
 			uint32_t prev; /* free: previous block's head */
 			uint32_t head; /* free: 1 if this frame heads a block */
@@ -169,8 +175,34 @@ void frame_account_set_max(struct frame_account *a, uint64_t max_pages);
 
 /* The zero frame: SHARED, all zero, mapped read-only wherever a guest reads what it never wrote. */
 mfn_t frame_zero_mfn(void);
-void frame_share_get(mfn_t mfn); /* refs + 1 */
-void frame_share_put(mfn_t mfn); /* refs - 1; frees nothing for the zero frame */
+
+/*
+ * SHARED frames: read-only, as many references as entries map them, and one for each who looks at one
+ * meanwhile. All but the zero frame belong to no guest and are charged to an account of their own
+ * (FRAME_OWNER_SHARED, min 0). `domain` says who may share it (mm/share.h); it is constant while the frame is
+ * SHARED. All O(1); counts are exact. mm/share.h has the forms that keep the hints in step.
+ */
+
+/* refs + 1: of the zero frame, or of one that the caller has a reference to. */
+void frame_share_get(mfn_t mfn);
+/* refs + 1 if it is a SHARED frame of that domain (not the zero frame) now. Its content will not change
+ * until the reference is given back. `mfn` may be any number. */
+bool frame_share_get_if(mfn_t mfn, uint32_t domain) MUST_CHECK;
+/* refs - 1. The caller has unmapped and flushed what the reference stood for. The last one frees the frame
+ * (not the zero frame): true. */
+bool frame_share_put(mfn_t mfn);
+/*
+ * PRIVATE -> SHARED, refs 1: the caller's. Nobody can write to it: its mapping is read-only or gone, and
+ * flushed. ERR_LIMIT: the guest has no more than its min, which the pool could not give it a second
+ * time; nobody would gain by it. The account's p2m lock is held.
+ */
+status_t frame_share_make(struct frame_account *a, mfn_t mfn, uint32_t domain) MUST_CHECK;
+/*
+ * SHARED -> PRIVATE at `gfn`, for a writer who has the only reference, which is consumed. ERR_BUSY: others
+ * have references (or it is the zero frame): copy it. ERR_LIMIT: the account's max, unless `flags` has
+ * FRAME_ALLOC_EMERGENCY. The account's p2m lock is held.
+ */
+status_t frame_share_take(struct frame_account *a, mfn_t mfn, gfn_t gfn, uint32_t flags) MUST_CHECK;
 
 /*
  * The only writer of frame->state (with its form for whole blocks inside frame.c). HV_BUG on an

@@ -1,4 +1,4 @@
-/* The pool's size, admission, the zero frame, and what is counted. See mm/frame.h. */
+/* The pool's size, admission, making the zero frame, and what is counted. See mm/frame.h. */
 #include "mm/frame_pool.h"
 #include "mm/zero.h"
 #include "vmm/base/bug.h"
@@ -82,21 +82,6 @@ void frame_account_close(struct frame_account *a)
 void frame_account_set_max(struct frame_account *a, uint64_t max_pages)
 {
 	__atomic_store_n(&a->max_pages, max_pages, __ATOMIC_RELAXED);
-}
-
-mfn_t frame_zero_mfn(void)
-{
-	return frame_pool.zero;
-}
-
-void frame_share_get(mfn_t mfn)
-{
-	__atomic_fetch_add(&frame_of(mfn)->u.refs, 1, __ATOMIC_RELAXED);
-}
-
-void frame_share_put(mfn_t mfn)
-{
-	HV_BUG_ON(__atomic_fetch_sub(&frame_of(mfn)->u.refs, 1, __ATOMIC_RELAXED) == 0);
 }
 
 mfn_t frame_block_hint(void)

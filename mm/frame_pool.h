@@ -20,6 +20,7 @@ struct frame_pool {
 	uint64_t min_total; /* of all open accounts */
 	uint64_t scrubbed, scrubbed_idle;
 	uint64_t scrubbing; /* pages that frame_scrub() has out of the buddy now */
+	struct frame_account shared; /* pays for SHARED frames; min 0, no max */
 	uint32_t locked_caches; /* by frame_lock_all() */
 	uint32_t fixed_next; /* where the next frame goes that never joins: see frame.c */
 	/* set once at boot */

@@ -8,8 +8,23 @@
 static struct p2m a, b;
 static struct p2m *both[] = { &a, &b };
 
-/* Two guests with RAM, a 2 MiB leaf, zero mappings, a balloon and a pin; free frames of both kinds.
- */
+/* Pages 63 and 66 of b as one SHARED frame, by hand. Their table has no order to lose. */
+static void share_two(void)
+{
+	uint64_t *first = p2m_walk(&b, GFN(63)).entry, *second = p2m_walk(&b, GFN(66)).entry;
+	mfn_t mfn = entry_mfn(*first);
+
+	frame_free(&b.account, entry_mfn(*second), 0);
+	assert_int_equal(frame_share_make(&b.account, mfn, 2), OK);
+	frame_share_get(mfn);
+	*first = *second = mfn_to_hpa(mfn).v | slat_format->leaf_4k | LEAF(P2M_SHARED);
+	b.pages[P2M_RAM] -= 2;
+	b.pages[P2M_SHARED] += 2;
+	frame_of(p2m_walk(&b, GFN(63)).table)->u.table.in_order = 0;
+}
+
+/* Two guests with RAM, a 2 MiB leaf, zero mappings, a balloon, a pin and two equal pages; free frames of both
+ * kinds. */
 static int setup(void **state)
 {
 	struct frame_batch batch;
@@ -36,6 +51,7 @@ static int setup(void **state)
 		assert_int_equal(p2m_inflate(&b, GFN(i), 0, &batch), OK);
 	p2m_batch_finish(&b, &batch);
 	assert_int_equal(p2m_pin(&b, GFN(21), &va), OK);
+	share_two();
 	return 0;
 }
 
@@ -96,7 +112,7 @@ static void frame_states(void **state)
 	DAMAGE(frame_in(FRAME_HV, false)->state, 77, "state 77");
 	DAMAGE(frame_in(FRAME_FREE, false)->state, FRAME_DIRTY, "inside a");
 	DAMAGE(frame_in(FRAME_FREE, false)->state, FRAME_PRIVATE, "inside a");
-	DAMAGE(frame_in(FRAME_HV, false)->state, FRAME_SHARED, "not the zero frame");
+	DAMAGE(frame_in(FRAME_HV, false)->state, FRAME_SHARED, "shared frames charged");
 	DAMAGE(frame_in(FRAME_HV, false)->state, FRAME_FREE, "in no block");
 	DAMAGE(frame_of(frame_zero_mfn())->state, FRAME_HV, "zero frame");
 	DAMAGE(frame_pool.by_state[FRAME_HV], 7, "hv frames");
@@ -159,6 +175,43 @@ static void mappings(void **state)
 	DAMAGE(entry(&b, 999)[1], ENTRY(P2M_EMPTY), "beyond");
 }
 
+static void shared_frames(void **state)
+{
+	uint64_t *first = entry(&b, 63), *ram = entry(&b, 60);
+	struct frame *f = frame_of(entry_mfn(*first));
+
+	(void)state;
+	DAMAGE(f->u.shared.refs, 1, "references to shared frames");
+	DAMAGE(f->u.shared.refs, 0, "0 references");
+	DAMAGE(f->owner, 2, "of guest 2");
+	DAMAGE(f->state, FRAME_PRIVATE, "shared entry");
+	DAMAGE(*first, *first | slat_format->write, "shared entry");
+	DAMAGE(*first, *first | LEAF_PINNED, "shared entry");
+	DAMAGE(*first, mfn_to_hpa(frame_zero_mfn()).v | slat_format->leaf_4k | LEAF(P2M_SHARED), "shared entry");
+	DAMAGE(*first, mfn_to_hpa(entry_mfn(*ram)).v | slat_format->leaf_4k | LEAF(P2M_SHARED), "shared entry");
+	DAMAGE(*first, ENTRY(P2M_EMPTY), "references to shared frames");
+	DAMAGE(frame_pool.shared.used_pages, 2, "shared frames charged");
+	/* As many references as entries, but to another frame. */
+	mfn_t mfn = entry_mfn(*ram);
+	uint64_t was = *ram;
+
+	assert_int_equal(frame_share_make(&b.account, mfn, 2), OK);
+	*ram = mfn_to_hpa(mfn).v | slat_format->leaf_4k | LEAF(P2M_SHARED);
+	b.pages[P2M_RAM]--;
+	b.pages[P2M_SHARED]++;
+	clean();
+	f->u.shared.refs = 1;
+	frame_of(mfn)->u.shared.refs = 2;
+	finds("not the frames that are mapped");
+	f->u.shared.refs = 2;
+	frame_of(mfn)->u.shared.refs = 1;
+	assert_int_equal(frame_share_take(&b.account, mfn, GFN(60), 0), OK);
+	*ram = was;
+	b.pages[P2M_RAM]++;
+	b.pages[P2M_SHARED]--;
+	clean();
+}
+
 static void tables(void **state)
 {
 	struct p2m_slot above = p2m_walk_to(&b, GFN(0), 2), l1 = p2m_walk(&b, GFN(0));
@@ -202,6 +255,7 @@ int main(void)
 		cmocka_unit_test(free_lists),
 		cmocka_unit_test(free_means_zero),
 		cmocka_unit_test(mappings),
+		cmocka_unit_test(shared_frames),
 		cmocka_unit_test(tables),
 		cmocka_unit_test(counters),
 	};
