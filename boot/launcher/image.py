@@ -12,6 +12,7 @@ CYLINDER_BYTES = 16 * 63 * 512  # Bochs wants whole cylinders
 DATA_DISK_BYTES = 512 << 20
 DATA_MAGIC = b"AEROSTATDISK\0\0\0\0"
 DATA_VERSION = 1
+DATA_HEADER_BYTES = 1 << 20  # room for what lies before the guests' regions
 
 
 def tool(name, package):
@@ -45,13 +46,46 @@ def compile_config(source, target):
              f"{source} does not compile", input=text)
 
 
+def decompiled(dtb):
+    """A compiled config as text again. A tree that dtc cannot read is empty: the loader will say what is
+    wrong with it."""
+    return subprocess.run([tool("dtc", "device-tree-compiler"), "-q", "-I", "dtb", "-O", "dts", dtb],
+                          capture_output=True, text=True, errors="replace", check=False).stdout
+
+
 def kernels_named(dtb):
-    """The guest images that a compiled config asks for. A tree that dtc cannot read names none:
-    the loader will say what is wrong with it."""
-    done = subprocess.run([tool("dtc", "device-tree-compiler"), "-q", "-I", "dtb", "-O", "dts", dtb],
-                          capture_output=True, text=True, errors="replace")
-    names = re.findall(r'^\s*kernel = "([A-Za-z0-9_.-]+)";', done.stdout, re.M)
+    """The guest images that a compiled config asks for."""
+    names = re.findall(r'^\s*kernel = "([A-Za-z0-9_.-]+)";', decompiled(dtb), re.M)
     return list(dict.fromkeys(names))
+
+
+def config_bytes(value):
+    """A size as docs/config.md has them: "32M", "64" (KiB), or cells of bytes. What is none is 0."""
+    text = re.fullmatch(r'"(\d+)([KkMmGg]?)"', value)
+    if text:
+        return int(text.group(1)) << {"": 10, "k": 10, "m": 20, "g": 30}[text.group(2).lower()]
+    cells = re.fullmatch(r"<((?:0x[0-9a-f]+ ?){1,2})>", value)
+    size = 0
+    for cell in cells.group(1).split() if cells else ():
+        size = size << 32 | int(cell, 16)
+    return size
+
+
+def data_disk_bytes(dtb):
+    """How large the data disk must be for a compiled config: each guest's region, and swap behind them."""
+    need, open_nodes = DATA_HEADER_BYTES, []
+    for line in decompiled(dtb).splitlines():
+        line = line.strip()
+        found = re.fullmatch(r"([\w,.+-]+) = (.*);", line)
+        if line.endswith("{"):
+            open_nodes.append({})
+        elif found and open_nodes:
+            open_nodes[-1][found.group(1)] = found.group(2)
+        elif line == "};" and open_nodes:
+            node = open_nodes.pop()
+            count = config_bytes(node.get("count", "<0x1>"))
+            need += config_bytes(node.get("disk", "")) * count + config_bytes(node.get("swap", ""))
+    return whole_cylinders(max(need, DATA_DISK_BYTES))
 
 
 def whole_cylinders(size):
@@ -73,15 +107,15 @@ def make_boot_volume(image, files):
         run_tool(["mcopy", "-i", image, source, f"::/{name}"], what, env=env)
 
 
-def open_data_disk(path):
-    """Creates the guests' disk, or takes an existing one that has the header, and locks it. The
-    returned file keeps the lock. A file without the header is never touched."""
+def open_data_disk(path, size=DATA_DISK_BYTES):
+    """Creates the guests' disk, or takes an existing one that has the header, and locks it. One that is
+    too small grows at its end. The returned file keeps the lock. A file without the header is never touched."""
     path = Path(path)
     try:
         if not path.exists():
             with open(path, "xb") as f:
                 f.write(DATA_MAGIC + DATA_VERSION.to_bytes(4, "little"))
-                f.truncate(whole_cylinders(DATA_DISK_BYTES))
+                f.truncate(whole_cylinders(size))
         disk = open(path, "r+b")
     except OSError as e:
         raise LaunchError(f"the data disk {path}: {e.strerror}") from e
@@ -95,4 +129,6 @@ def open_data_disk(path):
         fcntl.flock(disk, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as e:
         raise LaunchError(f"{path} is in use by another boot/run") from e
+    if path.is_file() and os.fstat(disk.fileno()).st_size < size:
+        disk.truncate(size)
     return disk

@@ -156,3 +156,19 @@ def test_a_data_disk_is_made_once_kept_and_locked(tmp_path):
     first.wait(15)
     assert second.returncode == 1 and b"in use by another" in second.stderr
     assert disk.read_bytes()[4096:4110] == b"a guest's data"
+
+
+def test_the_data_disk_has_room_for_all_guests_and_swap(tmp_path):
+    disk, config = tmp_path / "data.img", tmp_path / "large.dts"
+    config.write_text("""/dts-v1/; / { compatible = "aerostat,config-1"; swap = "256M"; disk { index = <1>; };
+        guests { vm { count = <20>; memory = "16M"; kernel = "guest.elf"; disk = "32M"; };
+                 one { memory = "16M"; kernel = "guest.elf"; disk = <0x2000000>; }; }; };""")
+
+    def size_after(*args):
+        subprocess.run([*ARGS, "--disk", disk, *args], capture_output=True, stdin=subprocess.DEVNULL, timeout=60,
+                       check=False)
+        return disk.stat().st_size >> 20
+    small = size_after()
+    assert 512 <= small < 514
+    assert size_after("--config", config) >= 20 * 32 + 32 + 256, "it has not grown"
+    assert size_after() >= 20 * 32 + 32 + 256, "it has shrunk"
