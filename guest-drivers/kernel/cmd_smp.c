@@ -111,7 +111,7 @@ static void smp_start(unsigned int count, char **words)
 
 	(void)count, (void)words;
 	if (smp_count > 1) {
-		print("smp-start: the kernel runs on %u vCPUs; start it without 'smp' in the boot arguments\n",
+		print("smp-start: the kernel runs on %u vCPUs; start it with 'up' in the boot arguments\n",
 		      smp_count);
 		return;
 	}

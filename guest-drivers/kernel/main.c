@@ -53,7 +53,7 @@ void kernel_main(const void *tree)
 		print("guest kernel: %u KiB, %u KiB free, %s, swap %u KiB, file %u KiB\n", memory_pages * 4,
 		      memory.free_pages * 4, disk ? "disk" : "no disk", swap_total() * 4,
 		      disk_layout()->file_pages * 4);
-	if (shell_has_word("smp"))
+	if (!shell_has_word("up"))
 		smp_init();
 	ballooning_event(AERO_EVENT_CONSOLE); /* a first look at the target */
 	sched_idle();

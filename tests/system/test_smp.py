@@ -5,7 +5,7 @@ import random
 import re
 import time
 
-from hogs import all_alive, hogs, passes_more, wait_for
+from hogs import all_alive, hogs, passes_more, vmstat, wait_for
 from machine import BACKEND, CPUS as ASKED
 
 CPUS = ASKED if ASKED > 1 else {"vmx": 2, "svm": 4}[BACKEND]
@@ -18,8 +18,8 @@ CONFIG = """/dts-v1/;
 	disk { index = <1>; };
 	guests {
 		vm {
-			count = <5>; memory = "12M"; min = "4M"; kernel = "guest.elf"; disk = "24M";
-			cmdline = "run=hog:6M";
+			count = <5>; memory = "12M"; min = "4M"; kernel = "guest.elf"; disk = "24M"; vcpus = <2>;
+			cmdline = "run=hog:3M run=hog:3M";
 		};
 		few {
 			noauto; memory = "8M"; min = "2M"; kernel = "guest.elf"; cmdline = "run=hog:1M";
@@ -30,7 +30,7 @@ CONFIG = """/dts-v1/;
 			cpus = "1"; cpu-shares = <3000>;
 		};
 		three {
-			noauto; memory = "8M"; min = "2M"; kernel = "guest.elf"; vcpus = <3>; cmdline = "tests";
+			noauto; memory = "8M"; min = "2M"; kernel = "guest.elf"; vcpus = <3>; cmdline = "tests up";
 		};
 		nowhere {
 			noauto; memory = "8M"; min = "2M"; kernel = "guest.elf"; cpus = "40-63";
@@ -40,8 +40,8 @@ CONFIG = """/dts-v1/;
 """
 
 
-def vcpus(machine):
-    return {v["name"]: v for v in machine.cmd_json("vcpu-list")["vcpus"]}
+def vcpus(machine, guest=""):
+    return machine.cmd_json(f"vcpu-list {guest}")["vcpus"]
 
 
 def test_every_cpu_is_started(machine):
@@ -56,30 +56,30 @@ def test_every_cpu_is_started(machine):
 def test_guests_use_all_of_them(machine):
     wait_for("each CPU runs guests",
              lambda: all(c["guest_ms"] > 20 and c["switches"] > 5 for c in machine.cmd_json("cpus")["cpus"]))
-    wait_for("vCPUs are on several CPUs", lambda: len({v["cpu"] for v in vcpus(machine).values()} - {-1}) > 1)
+    wait_for("vCPUs are on several CPUs", lambda: len({v["cpu"] for v in vcpus(machine)} - {-1}) > 1)
 
 
 def test_vcpu_list_in_xls_columns(machine):
     lines = machine.cmd("vcpu-list").splitlines()
     assert lines[0].split() == "Name ID VCPU CPU State Time(s) Affinity".split()
-    assert [line.split()[0] for line in lines[1:]] == GUESTS
+    assert [line.split()[0] for line in lines[1:]] == [g for g in GUESTS for _ in range(2)]
     assert all(re.fullmatch(r"[r-][bwd-][p-]", line.split()[4]) and line.split()[6] == "all" for line in lines[1:])
-    assert len(machine.cmd("vcpu-list vm1").splitlines()) == 2
+    assert len(machine.cmd("vcpu-list vm1").splitlines()) == 3
 
 
 def test_pinned_it_stays(machine):
     for cpu in (CPUS - 1, 0):
-        machine.cmd(f"vcpu-pin vm0 0 {cpu}")
-        assert vcpus(machine)["vm0"]["affinity"] == str(cpu)
+        machine.cmd(f"vcpu-pin vm0 all {cpu}")
+        assert all(v["affinity"] == str(cpu) for v in vcpus(machine, "vm0"))
         for _ in range(10):
-            assert vcpus(machine)["vm0"]["cpu"] in (cpu, -1)
+            assert all(v["cpu"] in (cpu, -1) for v in vcpus(machine, "vm0"))
         passes_more(machine, "vm0")
     machine.cmd("vcpu-pin vm0 all all")
-    assert vcpus(machine)["vm0"]["affinity"] == "all"
+    assert all(v["affinity"] == "all" for v in vcpus(machine, "vm0"))
 
 
 def test_mistakes_say_what_would_do(machine):
-    for line, said in (("vcpu-pin vm0 3 0", 'vm0 has no vCPU "3"; it has 0 to 0, or all'),
+    for line, said in (("vcpu-pin vm0 3 0", 'vm0 has no vCPU "3"; it has 0 to 1, or all'),
                        ("vcpu-pin vm0 0 x", '"x" is no list of CPUs'),
                        ("vcpu-pin vm0 0 60", f"none of 60 runs; there are 0 to {CPUS - 1}"),
                        ("sched vm0 0", 'cpu-shares "0"; 1 to 100000'),
@@ -92,7 +92,7 @@ def test_mistakes_say_what_would_do(machine):
 def test_shares_of_one_cpu(machine):
     """Two guests on CPU 1, which the others leave to them: three parts to one."""
     for g in GUESTS:
-        machine.cmd(f"vcpu-pin {g} 0 0")
+        machine.cmd(f"vcpu-pin {g} all 0")
     machine.cmd("create few")
     machine.cmd("create many")
     passes_more(machine, "few")
@@ -113,7 +113,22 @@ def test_shares_of_one_cpu(machine):
     for g in ("few", "many"):
         machine.cmd(f"destroy {g}")
     for g in GUESTS:
-        machine.cmd(f"vcpu-pin {g} 0 all")
+        machine.cmd(f"vcpu-pin {g} all all")
+    machine.audit()
+
+
+def test_processes_run_on_all_vcpus_of_a_guest(machine):
+    """While its balloon makes it page out what they use, and with what was free for one in the end."""
+    wait_for("both vCPUs of each guest run", lambda: all(v["cpu_ms"] > 100 for v in vcpus(machine)), 240)
+    machine.cmd("mem-set vm1 5M")
+    wait_for("vm1 pages out", lambda: vmstat(machine, "vm1", "swap_out_pages") > 200)
+    for _ in range(2):
+        passes_more(machine, "vm1", 240)
+    machine.cmd("mem-set vm1 12M")
+    machine.guest_shell("vm1", f"kill {hogs(machine, 'vm1')[0][0]}")
+    wait_for("one hog is left", lambda: len(hogs(machine, "vm1")) == 1)
+    machine.guest_shell("vm1", "run hog 3M")
+    passes_more(machine, "vm1")
     machine.audit()
 
 
@@ -139,13 +154,13 @@ def move_balloon(machine, dice):
 def stop_for_a_while(machine, dice):
     guest = dice.choice(GUESTS)
     machine.cmd(f"pause {guest}")
-    assert vcpus(machine)[guest]["state"] == "stopped"
+    assert all(v["state"] == "stopped" for v in vcpus(machine, guest))
     time.sleep(dice.random() / 2)
     machine.cmd(f"unpause {guest}")
 
 
 def move_vcpu(machine, dice):
-    machine.cmd(f"vcpu-pin {dice.choice(GUESTS)} 0 {dice.choice([*range(CPUS), 'all'])}")
+    machine.cmd(f"vcpu-pin {dice.choice(GUESTS)} {dice.choice([0, 1, 'all'])} {dice.choice([*range(CPUS), 'all'])}")
 
 
 def replace(machine, dice):
@@ -157,7 +172,7 @@ def replace(machine, dice):
 def check(machine):
     all_alive(machine)
     for guest in GUESTS:
-        wait_for(f"{guest}: its hog runs", lambda g=guest: len(hogs(machine, g)) == 1)
+        wait_for(f"{guest}: its hogs run", lambda g=guest: len(hogs(machine, g)) == 2)
         assert all(errors == 0 for _, _, errors in hogs(machine, guest)), guest
     machine.audit()
 
