@@ -17,6 +17,8 @@ static inline uint64_t platform_ms_to_tsc(uint64_t ms)
 /* COM1, polled: 115200 8N1. getc returns -1 if nothing waits. putc waits for room (bounded; drops
  * the byte if the port is dead). try_putc returns false instead of waiting. */
 int platform_getc(void);
+/* Any CPU, now and then: takes what has come in before the port's own 16 bytes overflow (1.4 ms). */
+void platform_listen(void);
 void platform_putc(char c);
 bool platform_try_putc(char c);
 

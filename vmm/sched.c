@@ -287,6 +287,7 @@ bool sched_pass(void)
 	uint64_t now = platform_tsc();
 
 	sched_park_point();
+	platform_listen();
 	if (!list_empty(&c->halted))
 		poll_halted(c, now);
 	bool busy = c->index == 0 && control(now);

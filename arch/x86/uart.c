@@ -19,6 +19,7 @@
 #define LSR_THR_EMPTY 0x20u
 #define LSR_ALL_SENT  0x40u
 #define FIFO_BYTES    16u
+#define RING_BYTES    256u /* 22 ms of a full line */
 /* A byte takes 87 us; each turn reads a port, about 1 us on hardware and five ticks in Bochs. */
 #define WAIT_TURNS    100000u
 
@@ -100,9 +101,33 @@ void uart_drain(void)
 			return;
 }
 
+/* What came in, until CPU 0 asks for it. */
+static struct {
+	bool taken;          /* somebody is filling it; atomic */
+	uint32_t head, tail; /* atomic: filled to, read to */
+	uint8_t byte[RING_BYTES];
+} ring;
+
+void platform_listen(void)
+{
+	if (!present || __atomic_exchange_n(&ring.taken, true, __ATOMIC_ACQUIRE))
+		return;
+	uint32_t head = ring.head;
+
+	while (head - __atomic_load_n(&ring.tail, __ATOMIC_ACQUIRE) < RING_BYTES &&
+		inb(UART_LSR) & LSR_DATA)
+		ring.byte[head++ % RING_BYTES] = inb(UART_DATA);
+	__atomic_store_n(&ring.head, head, __ATOMIC_RELEASE);
+	__atomic_store_n(&ring.taken, false, __ATOMIC_RELEASE);
+}
+
 int platform_getc(void)
 {
-	if (!present || !(inb(UART_LSR) & LSR_DATA))
+	platform_listen();
+	if (ring.tail == __atomic_load_n(&ring.head, __ATOMIC_ACQUIRE))
 		return -1;
-	return inb(UART_DATA);
+	int c = ring.byte[ring.tail % RING_BYTES];
+
+	__atomic_store_n(&ring.tail, ring.tail + 1, __ATOMIC_RELEASE);
+	return c;
 }

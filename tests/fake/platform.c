@@ -53,6 +53,10 @@ void fake_serial_clear(void)
 	fake_serial_room = UINT32_MAX;
 }
 
+void platform_listen(void)
+{
+}
+
 int platform_getc(void)
 {
 	return serial_in_tail == serial_in_head ? -1 : (unsigned char)serial_in[serial_in_tail++];
