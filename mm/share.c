@@ -38,7 +38,7 @@ void share_init(void *memory, uint64_t pages, uint64_t salt)
 	share.sets = MIN(pages, UINT32_MAX / (SETS_IN_PAGE * SHARE_WAYS)) * SETS_IN_PAGE;
 	share.table = memory;
 	share.salt = salt;
-	share.random = salt | 1;
+	share.random = (salt ^ salt >> 32) * 0x9e3779b97f4a7c15ull | 1;
 	share.n.entries = share.sets * SHARE_WAYS;
 	for (uint64_t i = 0; i < share.n.entries; i++)
 		share.table[i] = (struct entry){ .owner = OWNER_EMPTY };
@@ -80,24 +80,29 @@ static struct entry *find_entry(uint64_t hash, uint32_t domain)
 	return NULL;
 }
 
-/* Where a new one may go: a way that is empty, else any page's at random, else any. */
-static struct entry *make_room(uint64_t hash)
+/* At random, below n <= SHARE_WAYS (xorshift). */
+static uint32_t random_below(uint32_t n)
 {
-	struct entry *set = set_of(hash), *victim = NULL;
-
-	for (uint32_t i = 0; i < SHARE_WAYS; i++)
-		if (set[i].owner == OWNER_EMPTY)
-			return &set[i];
 	share.random ^= share.random << 13;
 	share.random ^= share.random >> 7;
 	share.random ^= share.random << 17;
-	uint32_t at = (uint32_t)(share.random >> 32);
+	return (uint32_t)((share.random >> 32) * n >> 32);
+}
 
-	for (uint32_t i = 0; i < SHARE_WAYS && !victim; i++)
-		if (set[(at + i) % SHARE_WAYS].owner != OWNER_FRAME)
-			victim = &set[(at + i) % SHARE_WAYS];
+/* Where a new one may go: a way that is empty, else any page's at random, else any. */
+static struct entry *make_room(uint64_t hash)
+{
+	struct entry *set = set_of(hash), *page[SHARE_WAYS];
+	uint32_t pages = 0;
+
+	for (uint32_t i = 0; i < SHARE_WAYS; i++) {
+		if (set[i].owner == OWNER_EMPTY)
+			return &set[i];
+		if (set[i].owner != OWNER_FRAME)
+			page[pages++] = &set[i];
+	}
 	share.n.replaced++;
-	return victim ? victim : &set[at % SHARE_WAYS];
+	return pages ? page[random_below(pages)] : &set[random_below(SHARE_WAYS)];
 }
 
 /* ---- finding and offering --------------------------------------------------------------------- */

@@ -71,7 +71,7 @@ struct guest *guest_find(const char *name)
 static uint16_t new_id(void)
 {
 	do {
-		guests.last_id = (uint16_t)(guests.last_id >= FRAME_OWNER_ZSTORE - 1 ? 1 :
+		guests.last_id = (uint16_t)(guests.last_id >= FRAME_OWNER_SHARED - 1 ? 1 :
 							guests.last_id + 1);
 	} while (find_id(guests.last_id));
 	return guests.last_id;
