@@ -1,21 +1,12 @@
 /* Pure. */
-#include "balloon/policy.h"
+#include "balloon/policy_parts.h"
 
 /*
- * Sources: C. Waldspurger, "Memory Resource Management in VMware ESX Server" (OSDI'02): states with
- * hysteresis, min-funding by shares. The level is raised by free memory alone; as long as it is
- * worse than HIGH, each guest is entitled to a part of the pool, all parts fit together, and its
- * balloon holds the rest: nobody can then grow past its part, even if all spike at once.
+ * Source: C. Waldspurger, "Memory Resource Management in VMware ESX Server" (OSDI'02): states with
+ * hysteresis. The level is raised by free memory alone; as long as it is worse than HIGH, each guest is
+ * entitled to a part of the pool (policy_share.c), all parts fit together, and its balloon holds the
+ * rest: nobody can then grow past its part, even if all spike at once.
  */
-
-struct bounds {
-	uint64_t low, high; /* pages */
-};
-_Static_assert(sizeof(struct bounds) == 16, "the contract of `scratch`");
-
-#define LAMBDA_SHIFT 16
-#define BUDGET_MAX   (1ull << 40) /* pages: no sum or product below overflows */
-
 void policy_marks(uint64_t pool_pages, struct policy_marks *out)
 {
 	for (uint32_t l = POLICY_HIGH; l <= POLICY_LOW; l++) {
@@ -26,10 +17,23 @@ void policy_marks(uint64_t pool_pages, struct policy_marks *out)
 	}
 }
 
+/* The emergency frames are nobody's: in a small pool, guests wait long before free memory is down to the
+ * marks, which are then those of what is free beyond the emergency frames, a quarter as high. What a plan
+ * leaves free (policy_share.c) is never plenty. */
+static void marks_for(const struct policy_pool *pool, struct policy_marks *m)
+{
+	policy_marks(pool->pool_pages, m);
+	for (uint32_t l = POLICY_SOFT; l <= POLICY_LOW; l++) {
+		uint64_t quarter = m->enter[l] / 4;
+		m->enter[l] = MAX(m->enter[l], pool->emergency_pages + quarter);
+		m->leave[l] = MAX(m->leave[l], pool->emergency_pages + m->enter[l] + quarter);
+	}
+}
+
 /* One level up at a time is left when there is enough; entered at once, however deep. */
 static enum policy_level next_level(const struct policy_pool *pool, const struct policy_marks *m)
 {
-	uint32_t level = pool->level;
+	uint32_t level = MIN((uint32_t)pool->level, (uint32_t)POLICY_LOW);
 
 	while (level > POLICY_HIGH && pool->free_pages > m->leave[level])
 		level--;
@@ -39,144 +43,58 @@ static enum policy_level next_level(const struct policy_pool *pool, const struct
 	return (enum policy_level)level;
 }
 
-static uint64_t ceiling(const struct policy_guest *g)
+static uint64_t size_now(const struct policy_guest *g)
 {
-	uint64_t most = MIN(MIN(g->max_pages, g->operator_pages), g->memory_pages);
-
-	return MAX(most, MIN(g->min_pages, g->memory_pages));
+	return g->memory_pages - policy_goal(g);
 }
 
-static uint64_t budget_less(const struct policy_pool *pool, uint64_t reserve_pages)
+/* Its balloon, above the operator's wish. */
+static uint64_t owed(const struct policy_guest *g)
 {
-	uint64_t held_back = pool->emergency_pages + reserve_pages;
+	uint64_t least = policy_least_balloon(g), goal = policy_goal(g);
 
-	return pool->pool_pages > held_back ? pool->pool_pages - held_back : 0;
+	return goal > least ? goal - least : 0;
 }
 
-/*
- * Pages that a guest needs now. With fresh statistics: what it uses, but no more than the frames it
- * holds (a guest that lies about its use pays for it with frames); else those. Plus what it asked for,
- * a step while it waits, and an eighth to move in. One that uses all it has, or is just growing, may need
- * far more than it can show: it is taken to want all it may have. Else what it is about to take would be
- * shared out among the idle, and it would page out in the midst of plenty.
- */
-static uint64_t demand(const struct policy_guest *g)
-{
-	bool known = g->stats_fresh && g->has_driver;
-	uint64_t in_use = known ? MIN(g->in_use_pages, g->used_pages) : g->used_pages;
-	uint64_t need = in_use + in_use / 8 + MIN(g->wanted_pages, g->memory_pages);
-
-	if (g->pressed || (known && (g->full || g->growing)))
-		need = ceiling(g);
-	if (g->waiting)
-		need = MAX(need, g->used_pages + g->memory_pages / 8);
-	return MAX(MIN(need, ceiling(g)), MIN(g->min_pages, ceiling(g)));
-}
-
-static uint64_t at_level(const struct policy_guest *g, const struct bounds *b, uint64_t lambda)
-{
-	unsigned __int128 want = (unsigned __int128)lambda * g->shares >> LAMBDA_SHIFT;
-
-	return want < b->low ? b->low : want > b->high ? b->high : (uint64_t)want;
-}
-
-static uint64_t sum_at(const struct policy_guest *guests, uint32_t n, const struct bounds *b,
-	uint64_t lambda)
-{
-	uint64_t sum = 0;
-
-	for (uint32_t i = 0; i < n; i++)
-		sum += at_level(&guests[i], &b[i], lambda);
-	return sum;
-}
-
-/* The highest water level, in 2^-LAMBDA_SHIFT pages a share, at which all parts together fit. */
-static uint64_t water_level(const struct policy_guest *guests, uint32_t n, const struct bounds *b,
-	uint64_t budget)
-{
-	uint64_t lambda = 0, bit = 1;
-
-	while (bit >> LAMBDA_SHIFT <= MIN(budget, BUDGET_MAX)) /* at one share a guest is full by then */
-		bit <<= 1;
-	for (; bit; bit >>= 1)
-		if (sum_at(guests, n, b, lambda | bit) <= budget)
-			lambda |= bit;
-	return lambda;
-}
-
-/* What no balloon can take: a guest has no driver, took its memory back a moment ago, or (if that is
- * to be lived with) has nothing to give. */
-static uint64_t floor_of(const struct policy_guest *g, bool honour_backoff)
-{
-	uint64_t low = MIN(g->min_pages, ceiling(g)), held = MIN(g->used_pages, ceiling(g));
-
-	if (!g->has_driver || (honour_backoff && g->backoff))
-		return MAX(low, held);
-	if (g->cap_pages < g->memory_pages)
-		return MAX(low, MIN(g->memory_pages - g->cap_pages, held));
-	return low;
-}
-
-/* Each guest's part of `budget`: first what it needs, then what is left over, by shares. Those that
- * have nothing to give keep what they hold, and the part they were given, if that is to be honoured. */
-static void entitle(const struct policy_guest *guests, uint32_t n, uint64_t budget, bool honour_backoff,
-	struct bounds *b, struct policy_target *out)
-{
-	uint64_t needs = 0;
-
-	for (uint32_t i = 0; i < n; i++) {
-		b[i].low = floor_of(&guests[i], honour_backoff);
-		b[i].high = MAX(demand(&guests[i]), b[i].low);
-		needs += b[i].high;
-	}
-	if (needs <= budget)
-		for (uint32_t i = 0; i < n; i++) {
-			b[i].low = b[i].high;
-			b[i].high = MAX(ceiling(&guests[i]), b[i].low);
-		}
-	uint64_t lambda = water_level(guests, n, b, budget);
-	for (uint32_t i = 0; i < n; i++)
-		if (!honour_backoff || !guests[i].backoff)
-			out[i].entitled_pages = at_level(&guests[i], &b[i], lambda);
-}
-
-/*
- * Guests that have nothing to give hold more than their part: what they owe is taken out of the memory
- * held back first, then shifted to the others. Their own targets stay, so that they give when they can.
- */
-static void shift(const struct policy_pool *pool, const struct policy_marks *m,
-	const struct policy_guest *guests, uint32_t n, struct bounds *b, struct policy_target *out)
-{
-	uint64_t owed = 0, sum = 0;
-
-	for (uint32_t i = 0; i < n; i++) {
-		const struct policy_guest *g = &guests[i];
-		bool owes = g->backoff && g->used_pages > out[i].entitled_pages;
-		owed += owes ? g->used_pages - out[i].entitled_pages : 0;
-		sum += out[i].entitled_pages;
-	}
-	uint64_t budget = budget_less(pool, m->enter[POLICY_HARD]);
-	if (owed && sum + owed > budget)
-		entitle(guests, n, budget, true, b, out);
-}
-
-/* The least balloon that the operator allows: by mem-set, and by mem-max, beyond which frames are refused
- * anyhow: a guest left to believe that it may use more would wait for them for ever. */
-static uint64_t operator_balloon(const struct policy_guest *g)
-{
-	return g->memory_pages - ceiling(g);
-}
-
+/* It could use memory that its balloon should hold, beyond what its operator wants there. A guest whose idle
+ * memory is in its balloon is full, too, or some of it out of RAM, and content. */
 static bool is_short(const struct policy_guest *g)
 {
-	bool needs = g->waiting || g->pressed || (g->stats_fresh && g->full);
+	bool full = (g->stats_fresh && g->full) || g->swapped_pages || g->compressed_pages;
+	bool busy = policy_active(g) >= size_now(g) / 2;
 
-	return needs && g->target_pages > operator_balloon(g);
+	return (g->waiting || g->pressed || (full && busy)) && owed(g);
 }
 
-/* Somebody's balloon is larger than its operator wants, and it could use that memory. As long as that is
- * so, memory stays shared out by the same rule, or whoever spiked first would keep the most. */
-static bool contended(const struct policy_guest *guests, uint32_t n)
+#define SETTLED_NS 1000000000ull
+
+static uint64_t fine_band(const struct policy_guest *g)
+{
+	return MAX(g->memory_pages / 1024, 16u);
+}
+
+/* Small moves are not worth a guest's attention until nothing has moved it for a while: so it comes to rest
+ * at what it is due. */
+static uint64_t band_of(const struct policy_guest *g)
+{
+	return g->target_age_ns >= SETTLED_NS ? fine_band(g) : MAX(g->memory_pages / 64, fine_band(g));
+}
+
+/* The last step to an operator's wish always is worth it. Idle memory is cheap to give: the tax on it is
+ * taken almost to the page, or what an estimate that falls slowly leaves behind would add up. */
+static uint64_t dead_band(const struct policy_pool *pool, const struct policy_guest *g, uint64_t target)
+{
+	uint64_t band = band_of(g), now = policy_goal(g);
+	uint64_t moved = target > now ? target - now : now - target;
+
+	if (target < now && (g->waiting || g->pressed))
+		band /= 8;
+	if (target > now && pool->tax_percent && policy_active(g) < size_now(g))
+		band = fine_band(g);
+	return now < policy_least_balloon(g) || moved > band ? target : now;
+}
+
+static bool anyone_short(const struct policy_guest *guests, uint32_t n)
 {
 	for (uint32_t i = 0; i < n; i++)
 		if (is_short(&guests[i]))
@@ -184,69 +102,103 @@ static bool contended(const struct policy_guest *guests, uint32_t n)
 	return false;
 }
 
-/* Plenty: balloons go back to what the operator wants, a quarter of the spare memory a step. */
-static void relax(const struct policy_pool *pool, const struct policy_marks *m,
-	const struct policy_guest *guests, uint32_t n, struct policy_target *out)
+/* What those that are short were given and will take, but have not taken yet: not to be given twice. */
+static uint64_t promised(const struct policy_guest *guests, uint32_t n)
 {
-	uint64_t keep = m->leave[POLICY_SOFT];
-	uint64_t spare = pool->free_pages > keep ? (pool->free_pages - keep) / 4 : 0;
-	uint64_t excess = 0;
+	uint64_t sum = 0;
 
-	for (uint32_t i = 0; i < n; i++) {
-		uint64_t low = operator_balloon(&guests[i]);
-		excess += guests[i].target_pages > low ? guests[i].target_pages - low : 0;
-	}
-	/* Released of each excess page, in 2^-20: pages are below 2^40, so nothing overflows. */
-	uint64_t ratio = excess > spare ? (spare << 20) / excess : 1ull << 20;
-	for (uint32_t i = 0; i < n; i++) {
-		uint64_t low = operator_balloon(&guests[i]), target = guests[i].target_pages;
-		uint64_t over = target > low ? target - low : 0, release = over * ratio >> 20;
-		if (over && !release && spare)
-			release = 1;
-		out[i].balloon_target_pages = over ? target - release : low;
-		out[i].entitled_pages = guests[i].memory_pages - out[i].balloon_target_pages;
-	}
+	for (uint32_t i = 0; i < n; i++)
+		if (is_short(&guests[i]))
+			sum += size_now(&guests[i]) - MIN(guests[i].used_pages, size_now(&guests[i]));
+	return sum;
 }
 
-/* Small moves are not worth a guest's attention; the last step to an operator's wish always is. */
-static uint64_t dead_band(const struct policy_guest *g, uint64_t target)
-{
-	uint64_t band = MAX(g->memory_pages / 64, 16u), now = g->target_pages;
-	uint64_t moved = target > now ? target - now : now - target;
+#define LEAST_RELEASE 16u /* pages; fewer are not worth a notification */
 
-	if (target < now && (g->waiting || g->pressed))
-		band /= 8;
-	return now < operator_balloon(g) || moved > band ? target : now;
+static uint64_t weight_of(const struct policy_guest *g, bool short_only)
+{
+	if (!short_only)
+		return owed(g);
+	return is_short(g) ? g->shares : 0;
 }
 
-/* Shares the pool out. `release_only`: nobody's balloon grows for it. */
-static void share_out(const struct policy_pool *pool, const struct policy_marks *m,
-	const struct policy_guest *guests, uint32_t n, void *scratch, bool release_only,
+/* Balloons go back to what the operator wants, `spare` pages a step: by shares to those that are short, or
+ * by how much they are owed to all. */
+static void relax(const struct policy_guest *guests, uint32_t n, uint64_t spare, bool short_only,
 	struct policy_target *out)
 {
-	entitle(guests, n, budget_less(pool, m->enter[POLICY_SOFT]), false, scratch, out);
-	shift(pool, m, guests, n, scratch, out);
+	uint64_t all = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		all += weight_of(&guests[i], short_only);
+	/* For each of `all`, in 2^-20 pages: pages are below 2^40, so the shift loses nothing. */
+	uint64_t ratio = all ? (spare << 20) / all : 0;
 	for (uint32_t i = 0; i < n; i++) {
 		const struct policy_guest *g = &guests[i];
-		uint64_t keep = MAX(g->target_pages, operator_balloon(g));
-		uint64_t target = g->memory_pages - MIN(out[i].entitled_pages, g->memory_pages);
+		uint64_t weight = weight_of(g, short_only), over = owed(g), release = 0;
+		if (weight) {
+			unsigned __int128 part = (unsigned __int128)weight * ratio >> 20;
+			release = part < over ? MAX((uint64_t)part, MIN(over, LEAST_RELEASE)) : over;
+		}
+		out[i].balloon_target_pages = over ? policy_goal(g) - release : policy_least_balloon(g);
+		out[i].entitled_pages = g->memory_pages - out[i].balloon_target_pages;
+		policy_limit(g, POLICY_HIGH, &out[i]);
+	}
+}
 
-		out[i].balloon_target_pages = dead_band(g, release_only ? MIN(target, keep) : target);
+/* Plenty: a quarter of what is to spare goes back, to those that are short first. False: too little. */
+static bool relaxed(const struct policy_guest *guests, uint32_t n, uint64_t spare, struct policy_target *out)
+{
+	bool short_only = anyone_short(guests, n);
+
+	if (short_only)
+		spare -= MIN(spare, promised(guests, n));
+	if (spare < (uint64_t)LEAST_RELEASE * n)
+		return false;
+	relax(guests, n, spare / 4, short_only, out);
+	return true;
+}
+
+/* Somebody is short and has less than its part. As long as that is so, memory stays shared out by the
+ * same rule, or whoever spiked first would keep the most. If all that are short have their part, what
+ * others were given in plenty is not taken back: it would only come again. */
+static bool contended(const struct policy_guest *guests, uint32_t n, const struct policy_target *out)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (is_short(&guests[i]) &&
+			out[i].entitled_pages > size_now(&guests[i]) + band_of(&guests[i]))
+			return true;
+	return false;
+}
+
+/* Shares the pool out. In HIGH, if nobody lacks his part, no balloon grows for it. */
+static void share_out(const struct policy_pool *pool, const struct policy_marks *m,
+	const struct policy_guest *guests, uint32_t n, struct policy_part *scratch,
+	struct policy_plan *plan)
+{
+	policy_share(pool, m, guests, n, scratch, plan->guest);
+	bool release_only = plan->level == POLICY_HIGH && !contended(guests, n, plan->guest);
+	for (uint32_t i = 0; i < n; i++) {
+		const struct policy_guest *g = &guests[i];
+		struct policy_target *t = &plan->guest[i];
+		uint64_t keep = MAX(policy_goal(g), policy_least_balloon(g));
+		uint64_t target = g->memory_pages - MIN(t->entitled_pages, g->memory_pages);
+
+		t->balloon_target_pages = dead_band(pool, g, release_only ? MIN(target, keep) : target);
+		policy_limit(g, plan->level, t);
 	}
 }
 
 void policy_step(const struct policy_pool *pool, const struct policy_guest *guests,
-	uint32_t guest_count, void *scratch, struct policy_plan *plan)
+	uint32_t guest_count, struct policy_part *scratch, struct policy_plan *plan)
 {
 	struct policy_marks m;
 
-	policy_marks(pool->pool_pages, &m);
+	marks_for(pool, &m);
 	plan->level = next_level(pool, &m);
 	uint64_t keep = m.leave[POLICY_SOFT];
-	plan->spare_pages = pool->free_pages > keep ? (pool->free_pages - keep) / 2 : 0;
-	if (plan->level == POLICY_HIGH && plan->spare_pages)
-		relax(pool, &m, guests, guest_count, plan->guest);
-	else
-		share_out(pool, &m, guests, guest_count, scratch,
-			plan->level == POLICY_HIGH && !contended(guests, guest_count), plan->guest);
+	uint64_t spare = pool->free_pages > keep ? pool->free_pages - keep : 0;
+	plan->spare_pages = spare / 2;
+	if (plan->level != POLICY_HIGH || !relaxed(guests, guest_count, spare, plan->guest))
+		share_out(pool, &m, guests, guest_count, scratch, plan);
 }

@@ -24,7 +24,7 @@ static struct {
 	struct guest *guest[GUEST_MAX];
 	struct policy_guest view[GUEST_MAX];
 	struct policy_target target[GUEST_MAX];
-	uint64_t scratch[2 * GUEST_MAX];
+	struct policy_part scratch[GUEST_MAX];
 } state;
 
 const char *overcommit_level_name(enum policy_level level)
@@ -117,6 +117,7 @@ static void view_guest(const struct guest *g, uint64_t now_ns, struct policy_gue
 		.used_pages = g->p2m.pages[P2M_RAM],
 		.balloon_pages = balloon_actual_pages(b),
 		.target_pages = b->target_pages,
+		.active_pages = UINT64_MAX,
 		.has_driver = b->page && g->state == GUEST_RUNNING,
 		.backoff = cannot_give(b, now_ns),
 		.cap_pages = now_ns < b->cap_ns ? b->cap_pages : UINT64_MAX,
@@ -147,6 +148,7 @@ static uint32_t gather(uint64_t now_ns, struct policy_pool *pool)
 		.free_pages = c.pool_free,
 		.emergency_pages = c.emergency,
 		.level = state.stats.level,
+		.tax_percent = POLICY_TAX_PERCENT,
 	};
 	return n;
 }

@@ -9,7 +9,7 @@
 
 static struct policy_guest g[MAX_GUESTS];
 static struct policy_target target[MAX_GUESTS];
-static uint64_t scratch[2 * MAX_GUESTS];
+static struct policy_part scratch[MAX_GUESTS];
 static struct policy_plan plan = { .guest = target };
 static struct policy_pool pool;
 static uint32_t n;

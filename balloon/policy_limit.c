@@ -1,0 +1,58 @@
+/* Pure. */
+#include "balloon/policy_parts.h"
+
+/*
+ * How far its target may run ahead of its balloon: half as far each step that it says to have nothing to
+ * give, so that it is not made to page out for a target that it cannot meet; twice as far when it met
+ * what it was asked for; any distance again when it gets memory back.
+ */
+static uint64_t next_rate(const struct policy_guest *g, uint64_t target)
+{
+	uint64_t all = g->memory_pages, least = MIN(MAX(all / 256, 16u), all);
+	uint64_t rate = MIN(g->rate_pages, all);
+
+	if (!rate || target < g->balloon_pages)
+		return all;
+	if (g->backoff)
+		return MAX(rate / 2, least);
+	return g->balloon_pages >= g->target_pages ? MIN(MAX(rate, least) * 2, all) : rate;
+}
+
+/* Down at once; up no farther than the guest follows, except by the operator's word. */
+static uint64_t limit_rate(const struct policy_guest *g, uint64_t target, uint64_t rate)
+{
+	uint64_t ahead = MAX(MIN(g->balloon_pages, g->memory_pages) + rate, g->target_pages);
+
+	return g->has_driver ? MIN(target, MAX(ahead, policy_least_balloon(g))) : target;
+}
+
+/* After an urgent give-back no balloon asks for that memory, though the lower rungs may take it. */
+static uint64_t honour_cap(const struct policy_guest *g, uint64_t target)
+{
+	return MIN(target, MAX(g->cap_pages, policy_least_balloon(g)));
+}
+
+/* Nobody waits for a balloon that does not exist. */
+static bool is_overdue(const struct policy_guest *g)
+{
+	return policy_enforced(g) && (!g->has_driver || g->over_age_ns >= g->deadline_ns);
+}
+
+/*
+ * A guest that does not follow is held to what it would have if it did, neither less nor more: in every
+ * state, also while its balloon is to shrink again. Whether it is over is judged by its balloon: one that
+ * was brought down to its limit by the lower rungs stays under it.
+ */
+void policy_limit(const struct policy_guest *g, enum policy_level level, struct policy_target *t)
+{
+	uint64_t goal = t->balloon_target_pages, allowed = g->memory_pages - goal;
+	uint64_t asked = policy_enforced(g) ? honour_cap(g, goal) : goal;
+
+	t->rate_pages = next_rate(g, asked);
+	asked = limit_rate(g, asked, t->rate_pages);
+	t->balloon_target_pages = asked;
+	t->withheld_pages = goal - asked;
+	t->over_target = g->balloon_pages < goal;
+	t->wait_over_target = g->used_pages > allowed && level == POLICY_LOW;
+	t->resident_limit_pages = is_overdue(g) ? allowed : UINT64_MAX;
+}

@@ -1,0 +1,61 @@
+/*
+ * A model of a host and its guests for the policy: pages are only counted. Each step is MEMSIM_STEP_NS
+ * long: guests touch and free memory, their balloons follow, the lower rungs take what is enforced, and the
+ * real policy_step() makes the next plan. One thing is simplified in favour of clarity: a guest's garbage
+ * (frames of pages that it has freed) is the first to go, to the balloon as to the lower rungs.
+ */
+#pragma once
+
+#include "balloon/policy.h"
+
+#define MEMSIM_STEP_NS 10000000ull
+
+enum memsim_driver {
+	MEMSIM_GOOD,
+	MEMSIM_SLOW,   /* a tenth of the speed */
+	MEMSIM_LIAR,   /* says that it tries, gives nothing */
+	MEMSIM_REFUSES, /* says that it has nothing to give */
+	MEMSIM_ABSENT,
+};
+
+struct memsim_guest {
+	struct policy_guest view; /* configuration: set by the caller; the rest by each step */
+	enum memsim_driver driver;
+	uint64_t want_pages;   /* what its programs want, now */
+	uint64_t hot_percent;  /* of what they have: touched all the time; the rest is idle */
+	/* the state */
+	uint64_t filled;       /* what its programs have: in_use, and what it paged out to its own disk */
+	uint64_t in_use;       /* in its memory */
+	uint64_t frames;       /* held; also of pages that it has freed */
+	uint64_t swapped;      /* by the lower rungs, of in_use */
+	uint64_t balloon;
+	uint64_t pressed_steps, wanted, refaults, sampled_frames;
+	bool waits;
+	/* counted */
+	uint64_t wait_steps, taken_pages, brought_pages, paged_pages, moves;
+};
+
+struct memsim {
+	struct policy_pool pool;
+	struct memsim_guest *guest; /* the caller's, `count` of each */
+	struct policy_guest *view;
+	struct policy_target *target;
+	struct policy_part *scratch;
+	uint32_t count;
+	uint64_t step;
+	struct policy_plan plan;
+	uint64_t level_changes;
+	/* Speed of one guest, pages a step, for 4096 pages of memory: 100 MiB/s to touch, and so on. */
+	uint64_t touch_rate, balloon_rate, evict_rate, page_rate;
+};
+
+/* Empty guests, all balloons empty: sets the rates, the guests' derived state and the free pages. */
+void memsim_init(struct memsim *s);
+void memsim_step(struct memsim *s);
+/* Frames conserved, each guest's pages add up; returns NULL, or what is wrong. */
+const char *memsim_check(const struct memsim *s);
+
+static inline uint64_t memsim_size(const struct memsim_guest *g)
+{
+	return g->view.memory_pages - g->balloon;
+}

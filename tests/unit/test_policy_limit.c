@@ -1,0 +1,311 @@
+/* The policy: deadlines, waiting, rates, the tax to the page, dynamic guests; one guest and one step at a time. */
+#include "balloon/policy.h"
+#include "tests/unit/unit.h"
+
+#define MEMORY 4096u
+#define POOL   16384u
+#define MS     1000000ull
+
+static struct policy_guest g[8];
+static struct policy_target target[8];
+static struct policy_part scratch[8];
+static struct policy_plan plan = { .guest = target };
+static struct policy_pool pool;
+static uint32_t n;
+
+/* `count` guests that hold `used` frames, say that all is in use, and may be forced. */
+static void setup(uint32_t count, uint64_t used)
+{
+	n = count;
+	for (uint32_t i = 0; i < n; i++)
+		g[i] = (struct policy_guest){ .memory_pages = MEMORY, .min_pages = 512,
+			.max_pages = MEMORY, .shares = 1000, .operator_pages = MEMORY,
+			.deadline_ns = POLICY_DEADLINE_NS, .used_pages = used, .in_use_pages = used,
+			.active_pages = UINT64_MAX, .cap_pages = UINT64_MAX, .has_driver = true,
+			.stats_fresh = true, .full = true };
+	pool = (struct policy_pool){ .pool_pages = POOL, .emergency_pages = 256 };
+}
+
+static void step(void)
+{
+	policy_step(&pool, g, n, scratch, &plan);
+	pool.level = plan.level;
+}
+
+static uint64_t size_of(uint32_t i)
+{
+	return g[i].memory_pages - target[i].balloon_target_pages;
+}
+
+/* The guest's part of the next step's input, as the caller keeps it; it does as it is told if `obeys`. */
+static void carry(uint32_t i, uint64_t passed_ns, bool obeys)
+{
+	bool moved = g[i].target_pages != target[i].balloon_target_pages;
+
+	g[i].target_age_ns = moved ? 0 : g[i].target_age_ns + passed_ns;
+	g[i].over_age_ns = target[i].over_target ? g[i].over_age_ns + passed_ns : 0;
+	g[i].target_pages = target[i].balloon_target_pages;
+	g[i].rate_pages = target[i].rate_pages;
+	g[i].withheld_pages = target[i].withheld_pages;
+	if (obeys) {
+		g[i].balloon_pages = g[i].target_pages;
+		g[i].used_pages = MIN(g[i].used_pages, MEMORY - g[i].balloon_pages);
+	}
+}
+
+static void test_deadline(void **state)
+{
+	(void)state;
+	setup(6, 2700);
+	for (uint32_t ms = 0; ms < 4000; ms += 10) {
+		step();
+		/* Guest 0 gives nothing; the others do as they are told. */
+		assert_true(target[0].over_target);
+		if (ms < 2000)
+			assert_int_equal(target[0].resident_limit_pages, UINT64_MAX);
+		else
+			assert_int_equal(target[0].resident_limit_pages, size_of(0));
+		for (uint32_t i = 1; i < n; i++)
+			assert_int_equal(target[i].resident_limit_pages, UINT64_MAX);
+		for (uint32_t i = 0; i < n; i++)
+			carry(i, 10 * MS, i != 0);
+	}
+	/* Brought down, it stays under its limit; with its balloon in order it is let go. */
+	g[0].used_pages = size_of(0);
+	step();
+	assert_int_equal(target[0].resident_limit_pages, size_of(0));
+	carry(0, 10 * MS, true);
+	step();
+	assert_false(target[0].over_target);
+	carry(0, 10 * MS, true);
+	step();
+	assert_int_equal(target[0].resident_limit_pages, UINT64_MAX);
+}
+
+static void test_deadline_is_the_guests_own(void **state)
+{
+	(void)state;
+	setup(6, 2700);
+	g[0].deadline_ns = 50 * MS;
+	g[1].deadline_ns = 0;
+	g[2].has_driver = false; /* nothing to wait for */
+	for (uint32_t i = 0; i < 3; i++)
+		g[i].over_age_ns = i < 2 ? 60 * MS : 0;
+	step();
+	assert_int_equal(target[0].resident_limit_pages, target[0].entitled_pages);
+	assert_int_equal(target[1].resident_limit_pages, UINT64_MAX);
+	assert_int_equal(target[2].resident_limit_pages, target[2].entitled_pages);
+	assert_int_equal(target[3].resident_limit_pages, UINT64_MAX);
+}
+
+/* mem-set in the midst of plenty arrives, too. */
+static void test_operators_word_is_enforced(void **state)
+{
+	(void)state;
+	setup(2, 3000);
+	pool.free_pages = POOL - 6000;
+	g[0].operator_pages = 1000;
+	g[0].over_age_ns = POLICY_DEADLINE_NS;
+	g[0].backoff = true;
+	g[0].rate_pages = 16;
+	step();
+	assert_int_equal(plan.level, POLICY_HIGH);
+	assert_int_equal(target[0].balloon_target_pages, MEMORY - 1000); /* no rate holds it up */
+	assert_int_equal(target[0].resident_limit_pages, 1000);
+	assert_int_equal(target[1].resident_limit_pages, UINT64_MAX);
+}
+
+static void test_who_waits_in_the_low_state(void **state)
+{
+	(void)state;
+	setup(6, 3100);
+	g[5].used_pages = g[5].in_use_pages = 600;
+	g[5].full = false;
+	pool.free_pages = 350;
+	pool.level = POLICY_HARD;
+	step();
+	assert_int_equal(plan.level, POLICY_HARD);
+	for (uint32_t i = 0; i < n; i++)
+		assert_false(target[i].wait_over_target);
+	pool.free_pages = 200;
+	step();
+	assert_int_equal(plan.level, POLICY_LOW);
+	for (uint32_t i = 0; i < n; i++)
+		assert_int_equal(target[i].wait_over_target, g[i].used_pages > size_of(i));
+	assert_true(target[0].wait_over_target);
+	assert_false(target[5].wait_over_target);
+}
+
+static void test_rate_follows_the_guest(void **state)
+{
+	uint64_t rate = MEMORY;
+
+	(void)state;
+	setup(6, 2700);
+	step();
+	carry(0, 10 * MS, false);
+	uint64_t goal = target[0].balloon_target_pages;
+	assert_true(goal > 1000);
+	g[0].target_pages = 0; /* not asked yet */
+	g[0].backoff = true;
+	for (uint32_t k = 0; k < 10; k++) {
+		step();
+		rate = MAX(rate / 2, 16u);
+		assert_int_equal(target[0].rate_pages, rate);
+		assert_true(target[0].balloon_target_pages <= MAX(rate, g[0].target_pages));
+		assert_int_equal(target[0].balloon_target_pages + target[0].withheld_pages, goal);
+		g[0].rate_pages = rate;
+	}
+	/* It gives again: twice as far each time. */
+	g[0].backoff = false;
+	g[0].target_pages = g[0].balloon_pages = 16;
+	g[0].withheld_pages = goal - 16;
+	for (uint32_t k = 0; k < 12; k++) {
+		step();
+		rate = MIN(rate * 2, (uint64_t)MEMORY);
+		assert_int_equal(target[0].rate_pages, rate);
+		assert_int_equal(target[0].balloon_target_pages, MIN(g[0].balloon_pages + rate, goal));
+		carry(0, 10 * MS, true);
+	}
+	assert_int_equal(g[0].balloon_pages, goal);
+}
+
+static void test_release_is_immediate(void **state)
+{
+	(void)state;
+	setup(6, 2000);
+	for (uint32_t i = 0; i < n; i++) {
+		g[i].balloon_pages = g[i].target_pages = MEMORY - 2000;
+		g[i].rate_pages = 16;
+	}
+	for (uint32_t i = 1; i < n; i++)
+		g[i].in_use_pages = 800, g[i].full = false;
+	g[0].pressed = true;
+	g[0].wanted_pages = 2000;
+	pool.free_pages = 1000;
+	step();
+	assert_int_equal(size_of(0), MEMORY); /* whole, in one step */
+	assert_int_equal(target[0].rate_pages, MEMORY);
+}
+
+/* A + (W - A) (1 - tau): the formula, by hand. Budget 16384 - 256 - 1024 = 15104. */
+static void test_tax_by_hand(void **state)
+{
+	(void)state;
+	setup(4, 4096);
+	for (uint32_t i = 0; i < n; i++) {
+		g[i].memory_pages = g[i].max_pages = g[i].operator_pages = g[i].used_pages =
+			g[i].in_use_pages = 16384;
+		g[i].active_pages = UINT64_MAX;
+	}
+	pool.tax_percent = 75;
+	step();
+	for (uint32_t i = 0; i < n; i++)
+		assert_in_range(target[i].entitled_pages, 3774, 3776);
+	g[0].active_pages = 1000; /* 3 W + 1000 + (W - 1000) / 4 = 15104: W = 4416 */
+	step();
+	assert_in_range(target[0].entitled_pages, 1852, 1854);
+	assert_in_range(target[1].entitled_pages, 4415, 4416);
+	pool.tax_percent = 99; /* 3 W + 1000 + (W - 1000) / 100 = 15104: W = 4689 */
+	step();
+	assert_in_range(target[0].entitled_pages, 1034, 1037);
+	assert_in_range(target[1].entitled_pages, 4688, 4689);
+	pool.tax_percent = 0;
+	step();
+	for (uint32_t i = 0; i < n; i++)
+		assert_in_range(target[i].entitled_pages, 3774, 3776);
+	/* Growing: busy, whatever was seen. Wanted: spared, on top of what is active. */
+	pool.tax_percent = 75;
+	g[0].growing = true;
+	step();
+	assert_in_range(target[0].entitled_pages, 3774, 3776);
+	g[0].growing = false;
+	g[0].wanted_pages = 500;
+	step(); /* 3 W + 1500 + (W - 1500) / 4 = 15104 */
+	assert_in_range(target[0].entitled_pages, 2198, 2201);
+}
+
+static void test_memory_out_of_ram_counts(void **state)
+{
+	(void)state;
+	setup(2, 1000);
+	g[0].full = g[1].full = false;
+	g[1].full = true;
+	g[1].used_pages = g[1].in_use_pages = 4096;
+	g[0].in_use_pages = 3000;
+	g[0].swapped_pages = 1200;
+	g[0].compressed_pages = 800;
+	pool.pool_pages = 6000;
+	step();
+	uint64_t with = target[0].entitled_pages;
+	g[0].swapped_pages = g[0].compressed_pages = 0; /* a lie: it cannot use what it has not filled */
+	step();
+	assert_true(with > target[0].entitled_pages + 1000);
+	g[0].swapped_pages = g[0].compressed_pages = UINT64_MAX / 2;
+	step();
+	assert_true(target[0].entitled_pages <= MEMORY);
+}
+
+static void test_dynamic_guest(void **state)
+{
+	(void)state;
+	setup(1, 600);
+	g[0].dynamic = true;
+	g[0].start_pages = 1024;
+	g[0].min_pages = 512;
+	g[0].has_driver = g[0].stats_fresh = g[0].full = false;
+	pool.free_pages = POOL - 600;
+	step();
+	assert_int_equal(size_of(0), 1024);
+	assert_int_equal(target[0].resident_limit_pages, 1024);
+	carry(0, 10 * MS, true);
+	/* It fills what it gets: to its max within twenty steps. */
+	g[0].has_driver = g[0].stats_fresh = true;
+	for (uint32_t k = 0; k < 20; k++) {
+		g[0].used_pages = g[0].in_use_pages = size_of(0);
+		g[0].full = true;
+		step();
+		carry(0, 10 * MS, true);
+	}
+	assert_int_equal(size_of(0), MEMORY);
+	/* It frees most: it shrinks, slowly, to its need and a buffer, though nobody else wants it. */
+	g[0].full = false;
+	g[0].in_use_pages = 900;
+	for (uint32_t k = 0; k < 1000; k++) {
+		uint64_t before = size_of(0);
+		step();
+		carry(0, 10 * MS, true);
+		assert_true(before - size_of(0) <= MEMORY / 64 + 1);
+	}
+	assert_in_range(size_of(0), 900, 1300);
+	g[0].in_use_pages = 10;
+	for (uint32_t k = 0; k < 1000; k++)
+		step(), carry(0, 10 * MS, true);
+	assert_in_range(size_of(0), 512, 512 + 64);
+	/* The operator's word is above its demand. */
+	g[0].operator_pages = 800;
+	g[0].pressed = g[0].full = true;
+	for (uint32_t k = 0; k < 50; k++) {
+		g[0].used_pages = g[0].in_use_pages = size_of(0);
+		step();
+		carry(0, 10 * MS, true);
+	}
+	assert_int_equal(size_of(0), 800);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_deadline),
+		cmocka_unit_test(test_deadline_is_the_guests_own),
+		cmocka_unit_test(test_operators_word_is_enforced),
+		cmocka_unit_test(test_who_waits_in_the_low_state),
+		cmocka_unit_test(test_rate_follows_the_guest),
+		cmocka_unit_test(test_release_is_immediate),
+		cmocka_unit_test(test_tax_by_hand),
+		cmocka_unit_test(test_memory_out_of_ram_counts),
+		cmocka_unit_test(test_dynamic_guest),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
