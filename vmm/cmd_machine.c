@@ -140,8 +140,10 @@ void cmd_debug(const struct command_args *a)
 {
 	if (!hv_config.debug_commands)
 		command_error("debug: not in this configuration; write debug; at its top level");
-	else if (strcmp(a->word[0], "scrub"))
-		command_error("debug: unknown \"%.20s\"; there is: scrub", a->word[0]);
-	else
+	else if (!strcmp(a->word[0], "scrub") && a->count == 1)
 		console_printf("%lu frames scrubbed\n", frame_scrub(UINT64_MAX));
+	else if (!strcmp(a->word[0], "disk") && a->count == 2)
+		debug_disk(a->word[1]);
+	else
+		command_error("debug: unknown \"%.20s\"; there is: scrub, disk DISK", a->word[0]);
 }

@@ -53,7 +53,7 @@ bool command_size(const char *word, uint64_t *bytes);
 void command_json_begin(struct json *j);
 void command_json_end(struct json *j);
 
-/* cmd_list.c, cmd_memory.c, cmd_guest.c, cmd_cpu.c, cmd_machine.c */
+/* cmd_list.c, cmd_memory.c, cmd_guest.c, cmd_cpu.c, cmd_disk.c, cmd_machine.c */
 void cmd_list(const struct command_args *a);
 void cmd_info(const struct command_args *a);
 void cmd_stats(const struct command_args *a);
@@ -75,3 +75,6 @@ void cmd_vcpu_pin(const struct command_args *a);
 void cmd_sched(const struct command_args *a);
 void cmd_reboot(const struct command_args *a);
 void cmd_debug(const struct command_args *a);
+void cmd_disks(const struct command_args *a);
+void cmd_disk_fault(const struct command_args *a);
+void debug_disk(const char *word); /* debug's second word: a disk */

@@ -79,7 +79,8 @@ struct disk_io {
 	void *ctx;        /* the caller's */
 	/* the engine's */
 	struct disk_io *next;
-	uint64_t until_tsc;
+	uint64_t until_tsc, hold_tsc;
+	enum { DISK_IO_WAITS, DISK_IO_IN_FLIGHT, DISK_IO_ENDED } phase;
 };
 /* OK: queued; done() will be called once. ERR_NOENT, ERR_RANGE, ERR_INVAL (buffer): it will not. Any CPU;
  * a lock of rank LOCK_RANK_DISK is taken, the hardware is not touched. */
@@ -88,6 +89,23 @@ status_t platform_disk_submit(struct disk_io *io) MUST_CHECK;
  * requests are outstanding, come again. Any CPU. */
 bool platform_disk_poll(void);
 bool platform_disk_busy(void); /* requests are outstanding; a hint, without a lock */
+
+/* Faults on request, for tests, whatever the driver: the next `count` reads or writes fail without the
+ * hardware, or the next `count` of both end `delay_ms` late at least. Count 0, or NONE: no more. ERR_NOENT. */
+enum disk_fault { DISK_FAULT_NONE, DISK_FAULT_READ, DISK_FAULT_WRITE, DISK_FAULT_DELAY };
+status_t platform_disk_inject(uint32_t index, enum disk_fault fault, uint32_t count, uint32_t delay_ms)
+	MUST_CHECK;
+
+struct platform_disk_stats {
+	const char *driver; /* "pio", "dma", "virtio" */
+	uint64_t reads, writes, read_sectors, write_sectors; /* that succeeded; synchronous ones too */
+	uint64_t errors, timeouts;  /* requests that failed; those of them for want of an answer */
+	uint64_t service_tsc;       /* of all that succeeded, from the hardware's start to its end */
+	uint32_t outstanding;       /* asynchronous, not done yet */
+	enum disk_fault fault;      /* injected */
+	uint32_t fault_left, fault_delay_ms;
+};
+status_t platform_disk_stats(uint32_t index, struct platform_disk_stats *out) MUST_CHECK; /* ERR_NOENT */
 
 /* Ends the emulator (Bochs port 0x8900, QEMU isa-debug-exit) or powers off; halts if neither. */
 _Noreturn void platform_shutdown(int code);

@@ -1,332 +1,224 @@
 #include "arch/x86/ata.h"
 #include "arch/x86/ata_identify.h"
-#include "arch/x86/clock.h"
 #include "arch/x86/cpu.h"
-#include "vmm/base/log.h"
-#include "vmm/base/string.h"
-#include "vmm/platform.h"
-
-/* Registers, from the channel's base (ATA/ATAPI-6, I/O registers). */
-#define REG_DATA    0u
-#define REG_ERROR   1u
-#define REG_COUNT   2u
-#define REG_LBA0    3u
-#define REG_LBA1    4u
-#define REG_LBA2    5u
-#define REG_DEVICE  6u
-#define REG_STATUS  7u /* read */
-#define REG_COMMAND 7u /* write */
-#define CONTROL_NIEN 0x02u /* no interrupts */
-
-#define STATUS_ERR  0x01u
-#define STATUS_DRQ  0x08u
-#define STATUS_DF   0x20u
-#define STATUS_BSY  0x80u
-
-#define DEVICE_LBA   0xe0u /* with the bits that old disks want set */
-#define DEVICE_SLAVE 0x10u
 
 #define CMD_READ               0x20u
 #define CMD_READ_EXT           0x24u
+#define CMD_READ_DMA_EXT       0x25u
 #define CMD_READ_MULTIPLE_EXT  0x29u
 #define CMD_WRITE              0x30u
 #define CMD_WRITE_EXT          0x34u
+#define CMD_WRITE_DMA_EXT      0x35u
 #define CMD_WRITE_MULTIPLE_EXT 0x39u
 #define CMD_READ_MULTIPLE      0xc4u
 #define CMD_WRITE_MULTIPLE     0xc5u
-#define CMD_SET_MULTIPLE       0xc6u
+#define CMD_READ_DMA           0xc8u
+#define CMD_WRITE_DMA          0xcau
 #define CMD_FLUSH              0xe7u
 #define CMD_FLUSH_EXT          0xeau
-#define CMD_IDENTIFY           0xecu
 
-#define SECTOR_BYTES      512u
-#define SECTOR_DWORDS     (SECTOR_BYTES / 4)
-#define SECTORS_MAX       PLATFORM_DISK_SECTORS_MAX
-#define ATA_DISKS         PLATFORM_DISK_VIRTIO
-#define LBA28_END         (1ull << 28)
-#define TIMEOUT_MS        5000u  /* a disk that spins up again */
-#define POLL_MAX_US      64u
-#define FLUSH_TIMEOUT_MS  30000u /* what the standard allows */
-#define IDENTIFY_MS       200u
-#define LOG_PERIOD_NS     1000000000ull
+#define SECTOR_BYTES  512u
+#define SECTOR_DWORDS (SECTOR_BYTES / 4)
+#define LBA28_END     (1ull << 28)
+#define PIO_BUDGET    64u /* sectors a call of reap() moves, about */
+#define ERROR_MEDIUM  0x50u /* uncorrectable data, no such sector: PIO would not help */
 
-/* The boot CPU's. Constant after ata_init(). */
-struct ata_disk {
-	struct platform_disk info;
-	uint16_t base, control;
-	uint8_t select;         /* DEVICE_SLAVE or 0 */
-	bool lba48;
-	uint32_t block_sectors; /* sectors a data request moves: 1, or as SET MULTIPLE set */
-};
+enum { BY_PIO, BY_MULTIPLE, BY_DMA };
 
-/* Constant after ata_init(). */
-static struct ata_disk disks[ATA_DISKS] = {
-	{ .base = 0x1f0, .control = 0x3f6 },
-	{ .base = 0x1f0, .control = 0x3f6, .select = DEVICE_SLAVE },
-	{ .base = 0x170, .control = 0x376 },
-	{ .base = 0x170, .control = 0x376, .select = DEVICE_SLAVE },
-};
-
-/* Owner: who has claimed the disk (vmm/disk_turn.h); at boot, CPU 0. */
-static uint64_t log_next_ns;
-static uint32_t log_dropped;
-
-static uint8_t reg_read(const struct ata_disk *d, uint32_t reg)
+static struct ata_channel *channel_of(struct disk_channel *c)
 {
-	return inb((uint16_t)(d->base + reg));
+	return container_of(c, struct ata_channel, queue);
 }
 
-static void reg_write(const struct ata_disk *d, uint32_t reg, uint64_t v)
+static uint8_t status_of(const struct ata_channel *c)
 {
-	outb((uint16_t)(d->base + reg), (uint8_t)v);
+	return inb((uint16_t)(c->base + ATA_STATUS));
 }
 
-/*
- * The status once BSY is clear, or as it is after `ms`. Looked at more and more seldom: a port that is
- * read without a pause keeps other CPUs off the bus, and in QEMU the disk itself from its turn.
- */
-static uint8_t wait_ready(const struct ata_disk *d, uint64_t ms)
+static void reg_write(const struct ata_channel *c, uint32_t reg, uint64_t v)
 {
-	uint8_t status = reg_read(d, REG_STATUS);
-
-	if (LIKELY(!(status & STATUS_BSY)))
-		return status;
-	uint64_t start = rdtsc(), ticks = platform_ms_to_tsc(ms);
-	for (uint64_t us = 1; status & STATUS_BSY && rdtsc() - start < ticks;
-		us = MIN(us * 2, POLL_MAX_US)) {
-		clock_spin_us(us);
-		status = reg_read(d, REG_STATUS);
-	}
-	return status;
+	outb((uint16_t)(c->base + reg), (uint8_t)v);
 }
 
 /* The status register is true 400 ns after a command or a select: four reads of the other copy. */
-static void settle(const struct ata_disk *d)
+static void settle(const struct ata_channel *c)
 {
 	for (uint32_t i = 0; i < 4; i++)
-		(void)inb(d->control);
+		(void)inb(c->control);
 }
 
-static void log_failure(const struct ata_disk *d, const char *what, uint64_t sector, uint8_t status)
-{
-	char text[ATA_ERROR_TEXT_BYTES];
-	uint64_t now = platform_ns();
-
-	if (now < log_next_ns) {
-		log_dropped++;
-		return;
-	}
-	ata_error_text(status, reg_read(d, REG_ERROR), text);
-	log_warn("disk %u: %s at sector %lu: %s (status %02x; %u more were not logged)",
-		(uint32_t)(d - disks), what, sector, text, status, log_dropped);
-	log_next_ns = now + LOG_PERIOD_NS;
-	log_dropped = 0;
-}
-
-/* Selects the disk and gives a command; the registers behind LBA48 take their high bytes first. */
-static status_t command(const struct ata_disk *d, uint8_t cmd, uint64_t sector, uint32_t count,
-	bool ext)
+/* The registers behind LBA48 take their high bytes first. */
+status_t ata_command(struct ata_channel *c, uint8_t select, uint8_t cmd, uint64_t sector,
+	uint32_t count, bool ext)
 {
 	uint8_t top = ext ? 0 : (uint8_t)(sector >> 24 & 0xf);
 
-	if (wait_ready(d, TIMEOUT_MS) & (STATUS_BSY | STATUS_DRQ))
-		return ERR_IO;
-	reg_write(d, REG_DEVICE, DEVICE_LBA | d->select | top);
-	settle(d);
-	if (wait_ready(d, TIMEOUT_MS) & (STATUS_BSY | STATUS_DRQ))
-		return ERR_IO;
+	if (status_of(c) & (ATA_STATUS_BSY | ATA_STATUS_DRQ))
+		return ERR_BUSY;
+	reg_write(c, ATA_DEVICE, ATA_DEVICE_LBA | select | top);
+	settle(c);
+	if (status_of(c) & (ATA_STATUS_BSY | ATA_STATUS_DRQ))
+		return ERR_BUSY;
 	if (ext) {
-		reg_write(d, REG_COUNT, count >> 8);
-		reg_write(d, REG_LBA0, sector >> 24);
-		reg_write(d, REG_LBA1, sector >> 32);
-		reg_write(d, REG_LBA2, sector >> 40);
+		reg_write(c, ATA_COUNT, count >> 8);
+		reg_write(c, ATA_LBA0, sector >> 24);
+		reg_write(c, ATA_LBA1, sector >> 32);
+		reg_write(c, ATA_LBA2, sector >> 40);
 	}
-	reg_write(d, REG_COUNT, count);
-	reg_write(d, REG_LBA0, sector);
-	reg_write(d, REG_LBA1, sector >> 8);
-	reg_write(d, REG_LBA2, sector >> 16);
-	reg_write(d, REG_COMMAND, cmd);
-	settle(d);
+	reg_write(c, ATA_COUNT, count); /* 28-bit commands count 256 as 0 */
+	reg_write(c, ATA_LBA0, sector);
+	reg_write(c, ATA_LBA1, sector >> 8);
+	reg_write(c, ATA_LBA2, sector >> 16);
+	reg_write(c, ATA_COMMAND, cmd);
+	settle(c);
 	return OK;
 }
 
-/* A reset is the only way out of a command that stopped halfway with data offered. */
-static void reset_channel(const struct ata_disk *d)
+void ata_reset(struct ata_channel *c)
 {
-	outb(d->control, CONTROL_NIEN | 0x04);
-	settle(d);
-	outb(d->control, CONTROL_NIEN);
-	settle(d);
-	(void)wait_ready(d, TIMEOUT_MS);
+	if (c->bus_master)
+		ata_dma_stop(c);
+	outb(c->control, ATA_CONTROL_NIEN | ATA_CONTROL_SRST);
+	settle(c);
+	outb(c->control, ATA_CONTROL_NIEN);
+	settle(c);
+	c->current = NULL;
+	/* It may undo SET MULTIPLE: single sectors always work. */
+	for (uint32_t i = 0; i < ARRAY_COUNT(c->disk); i++)
+		c->disk[i].block_sectors = 1;
 }
 
-static status_t set_multiple(struct ata_disk *d, uint32_t sectors)
+static void reset(struct disk_channel *q)
 {
-	if (command(d, CMD_SET_MULTIPLE, 0, sectors, false))
-		return ERR_IO;
-	if (wait_ready(d, IDENTIFY_MS) & (STATUS_BSY | STATUS_ERR | STATUS_DF))
-		return ERR_IO;
-	d->block_sectors = sectors;
-	return OK;
+	ata_reset(channel_of(q));
 }
 
-static uint8_t transfer_command(const struct ata_disk *d, bool write, bool ext)
+static uint8_t transfer_command(uint32_t how, bool write, bool ext)
 {
-	static const uint8_t table[2][2][2] = { /* [multiple][write][ext] */
+	static const uint8_t table[3][2][2] = { /* [how][write][ext] */
 		{ { CMD_READ, CMD_READ_EXT }, { CMD_WRITE, CMD_WRITE_EXT } },
 		{ { CMD_READ_MULTIPLE, CMD_READ_MULTIPLE_EXT },
 			{ CMD_WRITE_MULTIPLE, CMD_WRITE_MULTIPLE_EXT } },
+		{ { CMD_READ_DMA, CMD_READ_DMA_EXT }, { CMD_WRITE_DMA, CMD_WRITE_DMA_EXT } },
 	};
 
-	return table[d->block_sectors > 1][write][ext];
+	return table[how][write][ext];
 }
 
-static status_t check_request(uint32_t index, uint64_t sector, uint32_t sectors)
+/*
+ * A synchronous request goes by PIO: its caller waits anyway, and the bus master of an emulated PIIX answers
+ * after a disk's time, not a memory's.
+ */
+static status_t start(struct disk_channel *q, struct disk_io *io)
 {
-	if (index >= ATA_DISKS || !disks[index].info.present)
-		return ERR_NOENT;
-	uint64_t end = disks[index].info.sector_count;
-
-	if (!sectors || sectors > SECTORS_MAX || sector >= end || end - sector < sectors)
-		return ERR_RANGE;
-	return OK;
-}
-
-static status_t fail(const struct ata_disk *d, bool write, uint64_t sector)
-{
-	uint8_t status = reg_read(d, REG_STATUS);
-
-	log_failure(d, write ? "write failed" : "read failed", sector, status);
-	if (status & (STATUS_BSY | STATUS_DRQ)) {
-		reset_channel(d);
-		/* A reset may undo SET MULTIPLE: single sectors always work. */
-		for (uint32_t i = 0; i < ATA_DISKS; i++)
-			if (disks[i].base == d->base)
-				disks[i].block_sectors = 1;
-	}
-	return ERR_IO;
-}
-
-status_t ata_transfer(uint32_t index, uint64_t sector, uint32_t sectors, void *to, bool write)
-{
-	uint8_t *buf = to;
-	status_t s = check_request(index, sector, sectors);
+	struct ata_channel *c = channel_of(q);
+	struct ata_disk *d = ata_disk_of(c, io);
+	bool ext = d->lba48 && (!io->sectors || io->sector + io->sectors > LBA28_END);
+	bool dma = d->dma && io->done && ata_dma_prepare(c, io);
+	uint32_t how = dma ? BY_DMA : d->block_sectors > 1 ? BY_MULTIPLE : BY_PIO;
+	status_t s = io->sectors ? ata_command(c, d->select, transfer_command(how, io->write, ext),
+					   io->sector, io->sectors, ext) :
+		ata_command(c, d->select, ext ? CMD_FLUSH_EXT : CMD_FLUSH, 0, 0, false);
 
 	if (s)
 		return s;
-	struct ata_disk *d = &disks[index];
-	bool ext = d->lba48 && sector + sectors > LBA28_END;
-
-	/* 28-bit commands count 256 as 0. */
-	if (command(d, transfer_command(d, write, ext), sector, sectors, ext))
-		return fail(d, write, sector);
-	while (sectors) {
-		uint32_t n = MIN(sectors, d->block_sectors);
-		uint8_t status = wait_ready(d, TIMEOUT_MS);
-
-		if ((status & (STATUS_BSY | STATUS_DF | STATUS_ERR | STATUS_DRQ)) != STATUS_DRQ)
-			return fail(d, write, sector);
-		if (write)
-			outsl((uint16_t)(d->base + REG_DATA), buf, n * SECTOR_DWORDS);
-		else
-			insl((uint16_t)(d->base + REG_DATA), buf, n * SECTOR_DWORDS);
-		buf += n * SECTOR_BYTES;
-		sector += n;
-		sectors -= n;
-	}
-	if (wait_ready(d, TIMEOUT_MS) & (STATUS_BSY | STATUS_DF | STATUS_ERR | STATUS_DRQ))
-		return fail(d, write, sector - 1);
+	if (dma)
+		ata_dma_begin(c, io->write);
+	c->current = io;
+	c->at = io->buf;
+	c->left = io->sectors;
+	c->by_dma = dma;
 	return OK;
 }
 
-status_t platform_disk_read(uint32_t index, uint64_t sector, uint32_t sectors, void *buf)
+static const char *name(const struct disk_io *io)
 {
-	disk_hardware_claim();
-	status_t s = ata_transfer(index, sector, sectors, buf, false);
-
-	disk_hardware_release();
-	return s;
+	return !io->sectors ? "flush failed" : io->write ? "write failed" : "read failed";
 }
 
-status_t platform_disk_write(uint32_t index, uint64_t sector, uint32_t sectors, const void *buf)
+static void fail(struct ata_channel *c, uint8_t status)
 {
-	disk_hardware_claim();
-	status_t s = ata_transfer(index, sector, sectors, (void *)(uintptr_t)buf, true);
+	struct disk_io *io = c->current;
+	char text[ATA_ERROR_TEXT_BYTES];
 
-	disk_hardware_release();
-	return s;
+	ata_error_text(status, inb((uint16_t)(c->base + ATA_ERROR)), text);
+	disk_log_failure(io->disk, name(io), io->sector + (io->sectors - c->left), text);
+	if (status & (ATA_STATUS_BSY | ATA_STATUS_DRQ))
+		ata_reset(c);
+	io->status = ERR_IO;
 }
 
-static status_t flush(uint32_t index)
+/* As much of the data as the disk offers or takes now. False: not at the end yet. */
+static bool advance_pio(struct ata_channel *c)
 {
-	if (index >= ATA_DISKS || !disks[index].info.present)
-		return ERR_NOENT;
-	struct ata_disk *d = &disks[index];
-	status_t s = command(d, d->lba48 ? CMD_FLUSH_EXT : CMD_FLUSH, 0, 0, false);
-	uint8_t status = wait_ready(d, FLUSH_TIMEOUT_MS);
+	struct disk_io *io = c->current;
+	uint32_t block = ata_disk_of(c, io)->block_sectors;
 
-	if (!s && !(status & (STATUS_BSY | STATUS_ERR | STATUS_DF)))
-		return OK;
-	log_failure(d, "flush failed", 0, status);
-	return ERR_IO;
-}
+	for (uint32_t moved = 0; moved < PIO_BUDGET;) {
+		uint8_t status = status_of(c);
+		uint8_t want = c->left ? ATA_STATUS_DRQ : 0;
 
-status_t platform_disk_flush(uint32_t index)
-{
-	disk_hardware_claim();
-	status_t s = flush(index);
+		if (status & ATA_STATUS_BSY)
+			return false;
+		if ((status & (ATA_STATUS_DF | ATA_STATUS_ERR | ATA_STATUS_DRQ)) != want) {
+			fail(c, status);
+			return true;
+		}
+		if (!c->left) {
+			io->status = OK;
+			return true;
+		}
+		uint32_t n = MIN(c->left, block);
 
-	disk_hardware_release();
-	return s;
-}
-
-const struct platform_disk *platform_disk(uint32_t index)
-{
-	return index < ATA_DISKS ? &disks[index].info : NULL;
-}
-
-/* A disk that answers IDENTIFY DEVICE with data. Packet devices and empty cables do not. */
-static bool identify(struct ata_disk *d, struct ata_geometry *g)
-{
-	uint16_t words[ATA_IDENTIFY_WORDS];
-
-	outb(d->control, CONTROL_NIEN);
-	reg_write(d, REG_DEVICE, DEVICE_LBA | d->select);
-	settle(d);
-	uint8_t status = reg_read(d, REG_STATUS);
-	if (status == 0xff || !status)
-		return false;
-	if (wait_ready(d, IDENTIFY_MS) & (STATUS_BSY | STATUS_DRQ))
-		return false;
-	reg_write(d, REG_COUNT, 0);
-	reg_write(d, REG_LBA0, 0);
-	reg_write(d, REG_LBA1, 0);
-	reg_write(d, REG_LBA2, 0);
-	reg_write(d, REG_COMMAND, CMD_IDENTIFY);
-	settle(d);
-	status = wait_ready(d, IDENTIFY_MS);
-	if ((status & (STATUS_BSY | STATUS_ERR | STATUS_DRQ)) != STATUS_DRQ)
-		return false;
-	insl((uint16_t)(d->base + REG_DATA), words, ATA_IDENTIFY_WORDS / 2);
-	ata_identify_decode(words, g);
-	return g->sector_count != 0;
-}
-
-void ata_init(void)
-{
-	for (uint32_t i = 0; i < ATA_DISKS; i++) {
-		struct ata_disk *d = &disks[i];
-		struct ata_geometry g;
-
-		if (!identify(d, &g))
-			continue;
-		d->info.present = true;
-		d->info.sector_count = g.sector_count;
-		memcpy(d->info.model, g.model, sizeof(d->info.model));
-		d->lba48 = g.lba48;
-		d->block_sectors = 1;
-		if (g.block_sectors > 1 && set_multiple(d, g.block_sectors))
-			log_debug("disk %u: no blocks of %u sectors", i, g.block_sectors);
-		log_info("disk %u: %s, %lu MiB", i, d->info.model, d->info.sector_count >> 11);
+		if (io->write)
+			outsl((uint16_t)(c->base + ATA_DATA), c->at, n * SECTOR_DWORDS);
+		else
+			insl((uint16_t)(c->base + ATA_DATA), c->at, n * SECTOR_DWORDS);
+		c->at += n * SECTOR_BYTES;
+		c->left -= n;
+		moved += n;
+		(void)inb(c->control); /* the status is true a little later */
 	}
+	return false;
 }
+
+static bool advance_dma(struct ata_channel *c)
+{
+	struct disk_io *io = c->current;
+	status_t s = ata_dma_state(c);
+	uint8_t status = inb(c->control); /* the copy that acknowledges nothing */
+	bool refused = !(status & ATA_STATUS_BSY) && status & (ATA_STATUS_ERR | ATA_STATUS_DF);
+
+	if (!refused && (s == ERR_BUSY || (!s && status & (ATA_STATUS_BSY | ATA_STATUS_DRQ))))
+		return false;
+	ata_dma_stop(c);
+	status = status_of(c);
+	if (!s && !refused) {
+		io->status = OK;
+		return true;
+	}
+	if (refused && inb((uint16_t)(c->base + ATA_ERROR)) & ERROR_MEDIUM) {
+		fail(c, status);
+		return true;
+	}
+	ata_disk_of(c, io)->dma = false;
+	disk_log_failure(io->disk, io->write ? "DMA write failed" : "DMA read failed", io->sector,
+		"by PIO from now on");
+	disk_set_driver(io->disk, "pio");
+	ata_reset(c);
+	io->status = ERR_BUSY; /* once more */
+	return true;
+}
+
+static struct disk_io *reap(struct disk_channel *q)
+{
+	struct ata_channel *c = channel_of(q);
+	struct disk_io *io = c->current;
+
+	if (!io || !(c->by_dma ? advance_dma(c) : advance_pio(c)))
+		return NULL;
+	c->current = NULL;
+	return io;
+}
+
+const struct disk_ops ata_ops = { .start = start, .reap = reap, .reset = reset };

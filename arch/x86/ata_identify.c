@@ -10,6 +10,7 @@
 #define WORD_COMMANDS       83u
 #define WORD_SECTORS48      100u
 #define CAPABILITY_LBA      (1u << 9)
+#define CAPABILITY_DMA      (1u << 8)
 #define COMMANDS_VALID_MASK 0xc000u
 #define COMMANDS_VALID      0x4000u
 #define COMMANDS_LBA48      (1u << 10)
@@ -41,6 +42,7 @@ void ata_identify_decode(const uint16_t words[ATA_IDENTIFY_WORDS], struct ata_ge
 	if (!(words[WORD_CAPABILITIES] & CAPABILITY_LBA))
 		return;
 	out->sector_count = MIN(sectors, LBA28_SECTORS_MAX);
+	out->dma = words[WORD_CAPABILITIES] & CAPABILITY_DMA;
 	if ((words[WORD_COMMANDS] & COMMANDS_VALID_MASK) != COMMANDS_VALID ||
 		!(words[WORD_COMMANDS] & COMMANDS_LBA48))
 		return;

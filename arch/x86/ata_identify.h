@@ -8,7 +8,7 @@
 struct ata_geometry {
 	uint64_t sector_count; /* 0: no disk that can be addressed by LBA */
 	uint32_t block_sectors; /* READ/WRITE MULTIPLE's largest block; 0 or 1: not offered */
-	bool lba48;
+	bool lba48, dma;
 	char model[41];
 };
 

@@ -4,9 +4,9 @@
  */
 #include "arch/x86/acpi.h"
 #include "arch/x86/arch.h"
-#include "arch/x86/ata.h"
 #include "arch/x86/clock.h"
 #include "arch/x86/cpu.h"
+#include "arch/x86/disk.h"
 #include "arch/x86/handoff_check.h"
 #include "arch/x86/lapic.h"
 #include "arch/x86/paging.h"
@@ -135,7 +135,7 @@ void x86_start(const struct handoff *loader)
 	local_apic_init();
 	find_cpus();
 	platform_x86_init(&handoff, &map);
-	ata_init();
+	disk_init(physmap_ram_top(&map));
 	log_info("TSC %lu.%03lu MHz by %s", platform_tsc_khz / 1000, platform_tsc_khz % 1000,
 		clock_source());
 	hv_main(&handoff, map.run);

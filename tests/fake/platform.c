@@ -309,3 +309,26 @@ bool platform_disk_busy(void)
 {
 	return __atomic_load_n(&queue, __ATOMIC_RELAXED) != NULL;
 }
+
+static struct platform_disk_stats disk_stats[PLATFORM_DISK_MAX];
+
+status_t platform_disk_inject(uint32_t index, enum disk_fault fault, uint32_t count, uint32_t delay_ms)
+{
+	if (index >= PLATFORM_DISK_MAX || !disks[index].present)
+		return ERR_NOENT;
+	disk_stats[index].fault = count ? fault : DISK_FAULT_NONE;
+	disk_stats[index].fault_left = count;
+	disk_stats[index].fault_delay_ms = delay_ms;
+	return OK;
+}
+
+status_t platform_disk_stats(uint32_t index, struct platform_disk_stats *out)
+{
+	if (index >= PLATFORM_DISK_MAX || !disks[index].present)
+		return ERR_NOENT;
+	*out = disk_stats[index];
+	out->driver = "fake";
+	out->reads = fake_disk_read_count;
+	out->writes = fake_disk_write_count;
+	return OK;
+}
