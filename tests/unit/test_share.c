@@ -170,6 +170,7 @@ static void wrong_frames_stop_the_machine(void **state)
 	assert_false(frame_share_get_if(MFN(3), 1));
 	assert_false(frame_share_get_if(MFN_NONE, 1));
 	assert_false(frame_share_get_if(mfn, 1));
+	assert_false(frame_share_get_if(mfn, FRAME_LINK_NONE));
 	frame_share_get(zero);
 	assert_int_equal(frame_share_take(&a, zero, GFN(1), 0), ERR_BUSY);
 	assert_false(frame_share_put(zero));
@@ -200,6 +201,8 @@ static void references_do_not_overflow(void **state)
 	assert_int_equal(frame_share_make(&a, mfn, 1), OK);
 	frame_of(mfn)->u.shared.refs = (1u << 31) - 1;
 	assert_true(frame_share_get_if(mfn, 1));
+	assert_false(frame_share_get_if(mfn, 1));
+	frame_of(mfn)->u.shared.refs = 0; /* somebody is about to free it */
 	assert_false(frame_share_get_if(mfn, 1));
 	frame_of(mfn)->u.shared.refs = 1;
 	assert_true(frame_share_put(mfn));
