@@ -171,6 +171,21 @@ static status_t take_cmdline(struct parser *p, int node, const char *name, void 
 	return take_string(p, node, name, to, CONFIG_CMDLINE_BYTES);
 }
 
+static bool name_is_good(const char *name);
+
+static status_t take_share(struct parser *p, int node, const char *name, void *to)
+{
+	const char *text = take_text(p, node, name);
+
+	if (!text)
+		return ERR_FORMAT;
+	if (!name_is_good(text) || !str_copy(to, CONFIG_SHARE_BYTES, text))
+		return complain(p, node, name,
+			"should be \"none\", \"own\" or a group's name: letters, digits, - and _, at most %u",
+			CONFIG_SHARE_BYTES - 1);
+	return OK;
+}
+
 static status_t check_compatible(struct parser *p, int node, const char *name, void *to)
 {
 	(void)to;
@@ -246,6 +261,7 @@ static const struct property guest_properties[] = {
 	{ "noauto", take_flag_off, GUEST(autostart) },
 	{ "debug", take_flag, GUEST(debug) },
 	{ "huge", take_flag, GUEST(huge) },
+	{ "share", take_share, GUEST(share) },
 };
 
 static status_t check_guest(struct parser *p, int node, const struct config_guest *g)
@@ -296,12 +312,26 @@ static bool name_is_taken(const struct config *c, const char *name)
 	return false;
 }
 
+/* Guests that name the same group get the same number: 1 + the first one's place in the list. */
+static void number_group(const struct config *c, struct config_guest *g)
+{
+	uint32_t i = 0;
+
+	g->share_none = !strcmp(g->share, "none");
+	if (g->share_none || !strcmp(g->share, "own"))
+		return;
+	while (i < c->guest_count && strcmp(c->guest[i].share, g->share))
+		i++;
+	g->share_group = (uint16_t)(i + 1);
+}
+
 static status_t add_guest(struct parser *p, int node, struct config_guest *g)
 {
 	if (p->out->guest_count == CONFIG_GUEST_MAX)
 		return complain(p, node, NULL, "more than %u guests in all", CONFIG_GUEST_MAX);
 	if (name_is_taken(p->out, g->name))
 		return complain(p, node, NULL, "there is a guest \"%s\" already", g->name);
+	number_group(p->out, g);
 	p->out->guest[p->out->guest_count++] = *g;
 	return OK;
 }
@@ -310,7 +340,7 @@ static status_t take_guest(struct parser *p, int node)
 {
 	struct guest_node n = {
 		.guest = { .shares = 1000, .vcpus = 1, .cpu_shares = 1000, .cpus = UINT64_MAX, .autostart = true, .min_bytes = UINT64_MAX,
-			.max_bytes = UINT64_MAX },
+			.max_bytes = UINT64_MAX, .share = "own" },
 		.count = UINT32_MAX,
 	};
 	struct config_guest *g = &n.guest;

@@ -6,7 +6,7 @@
  *   / { compatible = "aerostat,config-1"; pool = "120M"; reserve = "1M"; scrub-idle; debug;
  *       disk { index = <1>; };
  *       guests { vm { count = <10>; memory = "16M"; min = "4M"; max = "16M"; shares = <1000>;
- *                     vcpus = <2>; cpu-shares = <1000>; cpus = "0-3,5"; kernel = "guest.elf"; disk = "32M"; cmdline = "..."; noauto; debug; }; }; };
+ *                     vcpus = <2>; cpu-shares = <1000>; cpus = "0-3,5"; kernel = "guest.elf"; disk = "32M"; cmdline = "..."; share = "web"; noauto; debug; }; }; };
  *
  * `count = <n>` makes n guests named vm0 .. vm(n-1). Sizes are strings (a bare number: KiB) or
  * cells (bytes).
@@ -20,6 +20,7 @@
 #define CONFIG_NAME_BYTES    24
 #define CONFIG_KERNEL_BYTES  64
 #define CONFIG_CMDLINE_BYTES 128
+#define CONFIG_SHARE_BYTES   16
 
 struct config_guest {
 	char name[CONFIG_NAME_BYTES]; /* letters, digits, - and _ */
@@ -33,6 +34,10 @@ struct config_guest {
 	uint32_t cpu_shares;   /* of the CPUs: the same as shares */
 	uint64_t cpus;         /* mask of the CPUs that it may run on; default all */
 	uint64_t disk_bytes;   /* 0: none */
+	/* `share = "none"`, "own" (the default) or a group's name: whose equal pages may lie in one frame */
+	char share[CONFIG_SHARE_BYTES];
+	uint16_t share_group;  /* a number for the group, 1 ..; 0: its own pages only, or none */
+	bool share_none;
 	bool autostart;        /* not `noauto` */
 	bool debug;            /* may use AERO_HC_DEBUG */
 	bool huge;             /* `huge;`: populate 2 MiB at a time while the pool is roomy */

@@ -102,6 +102,41 @@ static void test_demo(void **state)
 	assert_true(!g->autostart && g->huge && g->debug && !g->disk_bytes);
 }
 
+/* A guest of 8 MiB that is to share so; NULL: it does not say. */
+static void sharer(const char *name, const char *share, uint32_t count)
+{
+	NODE(name);
+	TEXT("memory", "8M");
+	TEXT("kernel", "k");
+	if (count)
+		CELL("count", count);
+	if (share)
+		assert_int_equal(fdt_property(blob, "share", share, (int)strlen(share) + 1), 0);
+	END;
+}
+
+static void test_share(void **state)
+{
+	(void)state;
+	begin();
+	NODE("guests");
+	sharer("a", NULL, 0);
+	sharer("b", "web", 2);
+	sharer("c", "none", 0);
+	sharer("d", "db", 0);
+	sharer("e", "web", 0);
+	sharer("f", "own", 0);
+	sharer("g", "db", 0);
+	END;
+	assert_int_equal(finish(), OK);
+	static const uint16_t group[] = { 0, 2, 2, 0, 5, 2, 0, 5 };
+
+	for (uint32_t i = 0; i < 8; i++) {
+		assert_int_equal(c.guest[i].share_group, group[i]);
+		assert_int_equal(c.guest[i].share_none, i == 3);
+	}
+}
+
 static void test_bad_top(void **state)
 {
 	(void)state;
@@ -142,6 +177,10 @@ static void test_bad_guest(void **state)
 	guest("g"), TEXT("memory", "8M"), CELL("vcpus", 9), bad_guest("vcpus", "1 to 8");
 	guest("g"), TEXT("memory", "8M"), TEXT("cpus", "0-"), bad_guest("cpus", "is not a list of CPUs");
 	guest("g"), TEXT("memory", "8M"), TEXT("cpus", "70"), bad_guest("cpus", "names a CPU above 63");
+	guest("g"), TEXT("memory", "8M"), TEXT("share", ""), bad_guest("share", "or a group's name");
+	guest("g"), TEXT("memory", "8M"), TEXT("share", "two words"), bad_guest("share", "letters, digits");
+	guest("g"), TEXT("memory", "8M"), TEXT("share", "sixteen-letters-"), bad_guest("share", "at most 15");
+	guest("g"), TEXT("memory", "8M"), CELL("share", 1), bad_guest("share", "one string");
 	guest("g"), TEXT("memory", "8M"), CELL("count", 0), bad_guest("count", "1 to 64");
 	guest("g"), TEXT("memory", "8M"), CELL("count", 65), bad_guest("count", "1 to 64");
 	guest("g"), TEXT("memory", "8M"), TEXT("mem", "8M"), bad_guest("node g, mem", "unknown property");
@@ -204,6 +243,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_demo),
+		cmocka_unit_test(test_share),
 		cmocka_unit_test(test_bad_top),
 		cmocka_unit_test(test_bad_guest),
 		cmocka_unit_test(test_names_and_numbers_of_guests),
