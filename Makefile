@@ -44,7 +44,7 @@ HV_S := $(wildcard arch/x86/*.S arch/x86/vmx/*.S arch/x86/svm/*.S)
 HV_O := $(HV_C:%.c=$(B)/hv/%.o) $(HV_S:%.S=$(B)/hv/%.o)
 HV_CFLAGS := $(COMMON) $(FREESTANDING) -O2 -mgeneral-regs-only -mcmodel=kernel \
 	$(if $(findstring clang,$(CC)),-mstack-alignment=8,-mpreferred-stack-boundary=3)
-HV_LIBS := -lfdt
+HV_LIBS := -lfdt -l:liblz4.a
 
 $(B)/hv/%.o: %.c
 	@mkdir -p $(@D)
@@ -118,7 +118,7 @@ $(B)/host/libcore.a: $(HOST_O)
 	ar rcs $@ $(HOST_O)
 $(B)/unit/%: tests/unit/%.c $(B)/host/libcore.a
 	@mkdir -p $(@D)
-	$(CC) $(HOST_CFLAGS) -Wno-missing-prototypes -MMD -MP -MF $@.d $< -o $@ $(B)/host/libcore.a -lcmocka -lfdt
+	$(CC) $(HOST_CFLAGS) -Wno-missing-prototypes -MMD -MP -MF $@.d $< -o $@ $(B)/host/libcore.a -lcmocka -lfdt -l:liblz4.a
 
 unit: $(UNIT_BIN)
 	@$(PYTHON) tests/run.py unit
@@ -136,7 +136,7 @@ $(B)/fuzzobj/libcore.a: $(FUZZ_O)
 	ar rcs $@ $(FUZZ_O)
 $(B)/fuzz/%: tests/fuzz/%.c $(B)/fuzzobj/libcore.a
 	@mkdir -p $(@D)
-	$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer $< -o $@ $(B)/fuzzobj/libcore.a -lfdt
+	$(CLANG) $(FUZZ_CFLAGS) -fsanitize=fuzzer $< -o $@ $(B)/fuzzobj/libcore.a -lfdt -l:liblz4.a
 
 fuzzers: $(FUZZ_BIN)
 fuzz: fuzzers

@@ -10,6 +10,7 @@
 #include "vmm/overcommit.h"
 #include "vmm/platform.h"
 #include "vmm/sched.h"
+#include "vmm/selfcheck.h"
 
 static uint64_t table_pages(void)
 {
@@ -136,14 +137,35 @@ void cmd_reboot(const struct command_args *a)
 	platform_reboot();
 }
 
+/* What compression costs here, and that it works while guests have their state in the registers. */
+static void debug_compress(void)
+{
+	struct selfcheck_page p[SELFCHECK_PAGES];
+
+	if (!selfcheck_compress(p)) {
+		command_error("compression does not work here: see dmesg");
+		return;
+	}
+	for (uint32_t i = 0; i < SELFCHECK_PAGES; i++) {
+		if (p[i].bytes)
+			console_printf("%-10s %5u bytes, compressed in %lu ticks, back in %lu\n", p[i].name,
+				p[i].bytes, p[i].compress_ticks, p[i].decompress_ticks);
+		else
+			console_printf("%-10s does not pay, found in %lu ticks\n", p[i].name,
+				p[i].compress_ticks);
+	}
+}
+
 void cmd_debug(const struct command_args *a)
 {
 	if (!hv_config.debug_commands)
 		command_error("debug: not in this configuration; write debug; at its top level");
+	else if (!strcmp(a->word[0], "compress") && a->count == 1)
+		debug_compress();
 	else if (!strcmp(a->word[0], "scrub") && a->count == 1)
 		console_printf("%lu frames scrubbed\n", frame_scrub(UINT64_MAX));
 	else if (!strcmp(a->word[0], "disk") && a->count == 2)
 		debug_disk(a->word[1]);
 	else
-		command_error("debug: unknown \"%.20s\"; there is: scrub, disk DISK", a->word[0]);
+		command_error("debug: unknown \"%.20s\"; there is: scrub, compress, disk DISK", a->word[0]);
 }

@@ -3,6 +3,7 @@
  * the guests, the console, the scheduler. What cannot work says so in one sentence and ends.
  */
 #include "arch/x86/arch.h"
+#include "mm/compress.h"
 #include "mm/heap.h"
 #include "vmm/base/directmap.h"
 #include "vmm/base/log.h"
@@ -13,6 +14,7 @@
 #include "vmm/hv.h"
 #include "vmm/platform.h"
 #include "vmm/sched.h"
+#include "vmm/selfcheck.h"
 
 /* RAM below stays RESERVED: firmware leaves things there, and other CPUs will start from there. */
 #define LOW_MEMORY MIB(1)
@@ -126,6 +128,21 @@ static void virtualisation_init(void)
 	log_info("%s: %s", virt_caps.name, virt_caps.features);
 }
 
+/* For the control plane, who alone evicts; any CPU decompresses. */
+static void compression_init(void)
+{
+	if (compress_init(1) != OK) {
+		log_warn("no memory for compression: it is off");
+		return;
+	}
+	struct selfcheck_page tried[SELFCHECK_PAGES];
+
+	if (selfcheck_compress(tried))
+		log_info("compression: LZ4, checked");
+	else
+		compress_off();
+}
+
 static void pool_init(void)
 {
 	uint64_t pages = hv_config.pool_bytes == UINT64_MAX ? UINT64_MAX :
@@ -182,6 +199,7 @@ _Noreturn void hv_main(const struct handoff *h, const struct handoff_mem *map)
 	platform_cpus_start(sched_cpu_main);
 	if (platform_cpu_count() > 1)
 		virt_several_cpus();
+	compression_init();
 	pool_init();
 	block_init(&hv_config);
 	sched_init();

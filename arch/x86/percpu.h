@@ -44,6 +44,8 @@ struct pcpu {
 	uint64_t gdt[5];                   /* null, code, data, TSS (two entries) */
 	struct x86_tss tss;
 	struct slat_space *running; /* it is in guest mode with, or about to be: docs/shootdown.md; atomic */
+	bool vector_used; /* between vector_begin() and vector_end(): vector.c */
+	uint8_t vector[512] __attribute__((aligned(16))); /* FXSAVE's: what was in the registers then */
 	void *virt; /* owned by the virtualisation code (vmx/): its per-CPU state */
 };
 

@@ -24,6 +24,9 @@ BOUNDS = {
     "balloon_deflate_4k": (None, None),
     "balloon_cycle_4k": (1600, 12048),
     "balloon_inflate_2m": (5000, 17933),
+    "compress_4k": (None, None),  # mean of a page of words, of pointers and of counters (vmm/selfcheck.c)
+    "decompress_4k": (None, None),
+    "compress_4k_refused": (None, None),
     "frame_metadata": (32, None),
     "hypervisor_memory": (4096, None),
     "boot_to_first_guest": (None, None),
@@ -46,6 +49,11 @@ def measure(cpu_model):
         out = machine.guest_shell("bench", "bench all", 240)
         for name, value, unit in re.findall(r"^bench (\S+) (\d+) (\S+)", out, re.M):
             figures[name] = (int(value), unit)
+        tried = machine.cmd("debug compress")
+        there, back = zip(*re.findall(r"compressed in (\d+) ticks, back in (\d+)", tried))
+        figures["compress_4k"] = (sum(map(int, there)) // len(there), "ticks")
+        figures["decompress_4k"] = (sum(map(int, back)) // len(back), "ticks")
+        figures["compress_4k_refused"] = (int(re.search(r"found in (\d+) ticks", tried).group(1)), "ticks")
         info = machine.cmd_json("info")
         figures["frame_metadata"] = (info["frame_metadata_bytes"], "bytes")
         figures["hypervisor_memory"] = (info["hypervisor_image_kib"] + info["hypervisor_heap_kib"] +

@@ -169,6 +169,14 @@ def test_dmesg_tells_how_it_started(machine):
     assert {"vmx": "VMX+EPT", "svm": "SVM+NPT"}[BACKEND] in text and "3 guests with 24M of memory in all" in text
 
 
+def test_compression_works_here(machine):
+    """Bytes and guests' vector registers: looked at when it started, and now, with guests that have run."""
+    assert "compression: LZ4, checked" in machine.cmd("dmesg")
+    lines = machine.cmd("debug compress").splitlines()
+    assert len(lines) == 4 and re.fullmatch(r"words +\d+ bytes, compressed in \d+ ticks, back in \d+", lines[0])
+    assert re.fullmatch(r"random +does not pay, found in \d+ ticks", lines[3])
+
+
 def test_debug_scrub(machine):
     assert re.fullmatch(r"\d+ frames scrubbed", machine.cmd("debug scrub"))
 

@@ -213,7 +213,7 @@ static void memory(void **state)
 	toy_free(toy);
 	hv_config.debug_commands = true;
 	says("debug scrub", " frames scrubbed");
-	error("debug fill", "unknown \"fill\"; there is: scrub, disk DISK");
+	error("debug fill", "unknown \"fill\"; there is: scrub, compress, disk DISK");
 }
 
 static void guest_console(void **state)

@@ -2,6 +2,7 @@
  * The C library's functions that gcc and libfdt call, for the freestanding build only (hosted
  * builds have libc's). memcpy and memset use the string instructions: short, and one tick an element.
  */
+#include "vmm/base/bug.h"
 #include "vmm/base/string.h"
 
 unsigned long strtoul(const char *s, char **end, int base);
@@ -138,4 +139,24 @@ unsigned long strtoul(const char *s, char **end, int base)
 	if (end)
 		*end = (char *)(uintptr_t)s;
 	return value;
+}
+
+/* liblz4's object file names them for functions that are never called: page_compress() brings its own state. */
+void *malloc(size_t n);
+void *calloc(size_t n, size_t m);
+void free(void *p);
+
+void *malloc(size_t n)
+{
+	HV_BUG("malloc(%zu)", n);
+}
+
+void *calloc(size_t n, size_t m)
+{
+	HV_BUG("calloc(%zu, %zu)", n, m);
+}
+
+void free(void *p)
+{
+	HV_BUG("free(%p)", p);
 }
