@@ -1,5 +1,7 @@
 #include "mm/hash.h"
 
+/* Packed loads: by default it calls memcpy for each, which a freestanding compiler does not see through. */
+#define XXH_FORCE_MEMORY_ACCESS 1
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
