@@ -3,7 +3,7 @@
 #include "arch/x86/cpu.h"
 #include "arch/x86/image.h"
 #include "arch/x86/paging.h"
-#include "arch/x86/pci.h"
+#include "arch/x86/virtio_blk.h"
 #include "vmm/base/directmap.h"
 #include "vmm/base/log.h"
 
@@ -44,19 +44,37 @@ bool disk_dma_address(const void *buf, uint64_t bytes, hpa_t *out)
 	return true;
 }
 
-/* The bus master's ports of the first IDE controller, if it serves the legacy channels. */
+/* The bus master's ports of the first IDE controller. */
+static void take_ide(const struct pci_function *f, uint16_t *bus_master)
+{
+	struct pci_bar bar = pci_bar(&access, f->at, BAR_BUS_MASTER);
+
+	if (*bus_master || !bar.is_io || !bar.base || bar.base >= 0xfff0)
+		return;
+	pci_enable(&access, f->at, PCI_COMMAND_IO | PCI_COMMAND_MASTER);
+	*bus_master = (uint16_t)bar.base;
+}
+
+static void take_virtio(const struct pci_function *f)
+{
+	struct virtio_layout layout;
+	status_t s = virtio_find(&access, f->at, &layout);
+
+	if (s) {
+		log_warn("a virtio disk without a modern interface in memory: left out");
+		return;
+	}
+	pci_enable(&access, f->at, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER | PCI_COMMAND_NO_INTX);
+	(void)virtio_blk_init(&layout);
+}
+
 static bool take_function(void *ctx, const struct pci_function *f)
 {
-	uint16_t *bus_master = ctx;
-
-	if (f->class_code == CLASS_IDE && !*bus_master) {
-		struct pci_bar bar = pci_bar(&access, f->at, BAR_BUS_MASTER);
-
-		if (bar.is_io && bar.base && bar.base < 0xfff0) {
-			pci_enable(&access, f->at, PCI_COMMAND_IO | PCI_COMMAND_MASTER);
-			*bus_master = (uint16_t)bar.base;
-		}
-	}
+	if (f->class_code == CLASS_IDE)
+		take_ide(f, ctx);
+	if (f->vendor == VIRTIO_VENDOR &&
+		(f->device == VIRTIO_BLK || f->device == VIRTIO_BLK_TRANSITIONAL))
+		take_virtio(f);
 	return true;
 }
 

@@ -42,7 +42,7 @@ def nested_kvm():
     return None, "this CPU shows neither vmx nor svm"
 
 
-def choose(wanted, gdb):
+def choose(wanted, gdb, disk_bus):
     """The emulator to use, and one line that says why. In this order: KVM, which is fast; QEMU, which
     is everywhere and emulates SVM; Bochs, which emulates VMX."""
     kvm, why = nested_kvm() if wanted in ("auto", "kvm") else (None, "")
@@ -50,11 +50,13 @@ def choose(wanted, gdb):
         raise LaunchError(f"KVM here has no nested virtualisation ({why}): use --emulator qemu or bochs")
     if wanted == "bochs" and gdb:
         raise LaunchError("--gdb needs QEMU's gdbstub: use --emulator qemu (or kvm)")
+    if wanted == "bochs" and disk_bus == "virtio":
+        raise LaunchError("Bochs has no virtio disks: use --emulator qemu (or kvm), or --disk-bus ide")
     if wanted != "auto":
         return wanted, f"{wanted}, as asked"
     if kvm:
         return "kvm", f"KVM: it offers nested {kvm} here"
-    if gdb or shutil.which(QEMU) or not shutil.which("bochs"):
+    if gdb or disk_bus == "virtio" or shutil.which(QEMU) or not shutil.which("bochs"):
         return "qemu", f"QEMU, which emulates SVM: no nested virtualisation in KVM here ({why})"
     return "bochs", f"Bochs, which emulates VMX: no nested virtualisation in KVM here ({why}), and no QEMU"
 
@@ -116,8 +118,11 @@ def bochs_command(work, opts, tty):
 def qemu_command(work, opts, tty, kvm):
     shutil.copyfile(ovmf("OVMF_VARS.fd"), work / "vars.fd")
 
-    def drive(path, index):
-        return ["-drive", f"file={str(path).replace(',', ',,')},format=raw,if=ide,index={index},media=disk"]
+    def drive(path, where):
+        return ["-drive", f"file={str(path).replace(',', ',,')},format=raw,{where},media=disk"]
+
+    data = drive(opts.disk_path, "if=ide,index=1") if opts.disk_bus == "ide" else \
+        [*drive(opts.disk_path, "if=none,id=data"), "-device", "virtio-blk-pci,drive=data,serial=aerostat"]
 
     # A thread for each processor loses interrupts and takes some where none may come: helper_vmrun() of
     # QEMU 7.2 changes interrupt_request without a lock beside the other threads.
@@ -128,7 +133,7 @@ def qemu_command(work, opts, tty, kvm):
                "-no-reboot", "-device", "isa-debug-exit,iobase=0xf4,iosize=4",
                "-drive", f"if=pflash,format=raw,unit=0,readonly=on,file={ovmf('OVMF_CODE.fd')}",
                "-drive", f"if=pflash,format=raw,unit=1,file={str(work / 'vars.fd').replace(',', ',,')}",
-               *drive(work / "boot.img", 0), *drive(opts.disk_path, 1),
+               *drive(work / "boot.img", "if=ide,index=0"), *data,
                "-chardev", f"serial,id=com1,path={tty}", "-serial", "chardev:com1"]
     if opts.gdb:
         command += ["-S", "-gdb", f"tcp:127.0.0.1:{opts.gdb_port}"]
