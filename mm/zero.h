@@ -1,4 +1,4 @@
-/* Zeroing and filling of whole pages: one string instruction, nothing spilled. */
+/* Zeroing, filling and comparing of whole pages: one string instruction, nothing spilled. */
 #pragma once
 
 #include "vmm/base/directmap.h"
@@ -11,4 +11,13 @@ static inline void fill_words(void *p, uint64_t value, uint64_t words)
 static inline void zero_pages(mfn_t first, uint64_t pages)
 {
 	fill_words(mfn_to_va(first), 0, pages * (PAGE_BYTES / 8));
+}
+/* Two pages, word by word up to the first that differs. Neither may be written meanwhile. */
+static inline bool pages_equal(const void *a, const void *b)
+{
+	uint64_t words = PAGE_BYTES / 8;
+	bool equal;
+
+	__asm__ volatile("repe cmpsq" : "+S"(a), "+D"(b), "+c"(words), "=@ccz"(equal) : : "memory");
+	return equal;
 }

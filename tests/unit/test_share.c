@@ -2,6 +2,7 @@
 #include "mm/frame_pool.h"
 #include "mm/hash.h"
 #include "mm/share.h"
+#include "mm/zero.h"
 #include "tests/fake/bug.h"
 #include "tests/fake/cpu.h"
 #include "tests/fake/slat.h"
@@ -442,6 +443,21 @@ static void hashes_are_salted(void **state)
 	assert_int_equal(share_hash(page), first);
 }
 
+static void equal_is_equal_in_every_word(void **state)
+{
+	static uint64_t one[512], two[512];
+
+	(void)state;
+	assert_true(pages_equal(one, two));
+	for (uint32_t i = 0; i < 512; i++) {
+		two[i] ^= 1ull << i % 64;
+		assert_false(pages_equal(one, two));
+		assert_false(pages_equal(two, one));
+		two[i] = 0;
+	}
+	assert_true(pages_equal(one, two));
+}
+
 /* ---- a million operations against a model ------------------------------------------------------ */
 
 #define GUESTS   6u
@@ -782,6 +798,7 @@ int main(void)
 		cmocka_unit_test_setup(replacement_is_random, setup),
 		cmocka_unit_test_setup(without_a_table, setup),
 		cmocka_unit_test_setup(hashes_are_salted, setup),
+		cmocka_unit_test(equal_is_equal_in_every_word),
 		cmocka_unit_test(a_million_operations),
 		cmocka_unit_test(several_cpus),
 	};
