@@ -73,35 +73,77 @@ static uint64_t chunk_push(mfn_t fresh)
 	return ref_make(zstore.top, frame_known(MFN(zstore.top))->u.zpool.used++);
 }
 
-/* Whoever points to the chunk at `from` points to `to` from now on. `from` is in a whole ring. */
-static void chunk_redirect(uint64_t from, uint64_t to)
+/* An object's chunks in their order. */
+struct ring {
+	uint64_t object; /* ref */
+	uint32_t count;
+	uint64_t at[CHUNKS_MAX];
+};
+
+static void ring_read(struct ring *r, uint64_t object)
 {
-	uint64_t at = from;
+	const struct zobject *o = object_at(object);
+	uint64_t at = object_first(o);
+
+	r->object = object;
+	r->count = chunks_for(o->bytes);
+	for (uint32_t i = 0; i < r->count; i++) {
+		r->at[i] = at;
+		at = *link_at(at);
+	}
+	HV_BUG_ON(at != (LINK_LAST | object));
+}
+
+/* The object that a chunk is of: the last chunk of each names it. */
+static uint64_t chunk_object(uint64_t at)
+{
 	uint32_t steps = 0;
 
 	while (!(*link_at(at) & LINK_LAST)) {
 		at = *link_at(at);
 		HV_BUG_ON(++steps > CHUNKS_MAX);
 	}
-	struct zobject *o = object_at(*link_at(at) & REF_MASK);
+	return *link_at(at) & REF_MASK;
+}
 
-	if (object_first(o) == from) {
-		object_set_first(o, to);
-		return;
+/*
+ * The topmost chunk goes into a hole: whoever points to it learns that. `own`: of the object that is being
+ * freed, whose ring is whole without what it has lost. `other`: of the object on top, read once for all of
+ * its chunks that move: they lie in their order, so the next one is its last that has not moved yet.
+ */
+static void chunk_redirect(uint64_t from, uint64_t to, struct ring *own, struct ring *other)
+{
+	struct ring *r = other;
+
+	if (!r->count || r->at[r->count - 1] != from) {
+		uint64_t object = chunk_object(from);
+
+		if (object == own->object)
+			r = own;
+		else
+			ring_read(r, object);
 	}
-	for (at = object_first(o); *link_at(at) != from; at = *link_at(at))
-		HV_BUG_ON(++steps > 2 * CHUNKS_MAX || *link_at(at) & LINK_LAST);
-	*link_at(at) = to;
+	uint32_t i = r->count - 1;
+
+	while (r->at[i] != from)
+		HV_BUG_ON(i-- == 0);
+	if (i == 0)
+		object_set_first(object_at(r->object), to);
+	else
+		*link_at(r->at[i - 1]) = to;
+	r->at[i] = to;
+	if (r == other)
+		r->count = i;
 }
 
 /* The chunk at `hole` is nobody's any more: the topmost takes its place. */
-static void chunk_remove(uint64_t hole)
+static void chunk_remove(uint64_t hole, struct ring *own, struct ring *other)
 {
 	struct frame *top = frame_known(MFN(zstore.top));
 	uint64_t last = ref_make(zstore.top, top->u.zpool.used - 1u);
 
 	if (last != hole) {
-		chunk_redirect(last, hole);
+		chunk_redirect(last, hole, own, other);
 		*link_at(hole) = *link_at(last);
 		memcpy(chunk_at(hole), chunk_at(last), ZSTORE_CHUNK_BYTES);
 		zstore.n.moved_chunks++;
@@ -363,6 +405,21 @@ void zstore_get(uint64_t handle, void *buf, uint32_t *bytes)
 	spin_unlock(&zstore.lock);
 }
 
+/* From the last one on: of the newest object all are on top and nothing moves. */
+static void free_chunks(uint64_t ref)
+{
+	struct ring own, other = { .count = 0 };
+
+	ring_read(&own, ref);
+	while (own.count) {
+		uint64_t hole = own.at[--own.count];
+
+		if (own.count)
+			*link_at(own.at[own.count - 1]) = LINK_LAST | ref;
+		chunk_remove(hole, &own, &other);
+	}
+}
+
 void zstore_free(uint64_t handle)
 {
 	uint64_t ref;
@@ -371,13 +428,7 @@ void zstore_free(uint64_t handle)
 	struct zobject *o = object_known(handle, &ref);
 	struct zlist *l = &zstore.list[o->list - 1u];
 
-	/* What is left of it stays a whole ring: the chunk that comes into the hole may be its own. */
-	for (uint32_t left = chunks_for(o->bytes); left; left--) {
-		uint64_t hole = object_first(o);
-
-		object_set_first(o, *link_at(hole) & REF_MASK);
-		chunk_remove(hole);
-	}
+	free_chunks(ref);
 	count_use(l, -1, -(int64_t)o->bytes);
 	list_unlink(l, o);
 	if (l->oldest == REF_NONE)

@@ -17,6 +17,7 @@
  * Objects move, their handles do not: a handle names an entry in a table frame, which names the first
  * chunk; each chunk names the next, and the last one the entry again, so that whoever moves a chunk finds
  * who points to it in one round of at most 25 steps. Freeing an object moves at most 24 chunks.
+ * Bochs, an object of 1600 bytes: put 1231 ticks, get 610, free (in random order) 2115.
  *
  * Locks: all functions take the store's own (LOCK_RANK_ZSTORE). It is held for one copy of the object, or for
  * what is said. Compression and decompression are the caller's, without any lock.
