@@ -20,7 +20,7 @@ endif
 FREESTANDING := -ffreestanding -mno-red-zone -fno-pic -fno-pie -fno-stack-protector \
 	-fcf-protection=none -fno-asynchronous-unwind-tables -fno-common
 
-.PHONY: all help deps image objs unit fuzz test bench soak run clean check
+.PHONY: all help deps image objs unit fuzz test bench soak simulate run clean check
 all: image
 
 help:
@@ -31,6 +31,7 @@ help:
 	@echo 'make fuzz       fuzz each parser for longer (FUZZ_SECONDS=60)'
 	@echo 'make bench      benchmarks in Bochs, lines "bench NAME VALUE UNIT" (EMU=bochs-svm: SVM beside VMX)'
 	@echo 'make soak       guests verify their memory in QEMU while balloons move (SOAK_SECONDS=600)'
+	@echo 'make simulate   the real policy over modelled guests, drawn; what a step costs (ARGS="--help")'
 	@echo 'make check      include directions between rooms'
 	@echo 'make DEBUG=1    with lock-order checks and poisoning'
 	@echo 'make deps       install the Debian packages that all this needs'
@@ -156,6 +157,20 @@ bench:
 	@boot/deps
 	@$(MAKE) --no-print-directory -s image
 	@$(PYTHON) tests/bench/bench.py $(if $(EMU),--emulator $(EMU))
+
+# The policy as it is compiled for the hypervisor, or nearly; the rest around it as a program of the host.
+SIM_C := $(wildcard tests/bench/*.c balloon/policy*.c) tests/fake/memsim.c vmm/base/parse.c vmm/base/fmt.c
+SIM_O := $(SIM_C:%.c=$(B)/sim/%.o)
+$(B)/sim/balloon/%.o: SIM_MORE := -mgeneral-regs-only
+$(B)/sim/%.o: %.c
+	@mkdir -p $(@D)
+	$(CC) $(COMMON) -O2 -D_GNU_SOURCE $(SIM_MORE) -MMD -MP -c $< -o $@
+$(B)/host/simulate: $(SIM_O)
+	@mkdir -p $(@D)
+	$(CC) -o $@ $(SIM_O) -lm
+
+simulate: $(B)/host/simulate
+	@$(B)/host/simulate $(ARGS)
 
 soak:
 	@boot/deps

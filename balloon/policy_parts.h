@@ -19,12 +19,14 @@ static inline uint64_t policy_least_balloon(const struct policy_guest *g)
 	return g->memory_pages - policy_wish(g);
 }
 
-/* The balloon that the step before meant it to come to have: what it was asked for, and what was withheld. */
+/* The balloon that the step before meant it to come to have: what it was asked for, and what was withheld;
+ * but its min is its own, whoever asked before. */
 static inline uint64_t policy_goal(const struct policy_guest *g)
 {
-	uint64_t asked = MIN(g->target_pages, g->memory_pages);
+	uint64_t most = g->memory_pages - MIN(g->min_pages, g->memory_pages);
+	uint64_t asked = MIN(g->target_pages, most);
 
-	return asked + MIN(g->withheld_pages, g->memory_pages - asked);
+	return asked + MIN(g->withheld_pages, most - asked);
 }
 
 /* ---- policy_share.c: all guests' parts of the pool, into out[].entitled_pages ---- */

@@ -70,6 +70,22 @@ static uint64_t exchange(const struct memsim *s, uint32_t i, uint64_t n)
 	return n;
 }
 
+/* Pages that are hot and out of RAM. At its limit, garbage makes room first, then what is as hot. */
+static void bring_back(struct memsim *s, uint32_t i, uint64_t n)
+{
+	struct memsim_guest *g = &s->guest[i];
+	uint64_t back = take_frames(s, i, n);
+
+	if (g->frames >= s->target[i].resident_limit_pages) {
+		uint64_t freed = MIN(n - back, garbage(g) - MIN(back, garbage(g)));
+		g->taken_pages += freed;
+		back += freed;
+	}
+	g->swapped -= back;
+	g->refaults += back;
+	g->brought_pages += back + exchange(s, i, n - back);
+}
+
 static void run_programs(struct memsim *s, uint32_t i)
 {
 	struct memsim_guest *g = &s->guest[i];
@@ -103,12 +119,8 @@ static void run_programs(struct memsim *s, uint32_t i)
 	g->swapped += swapped;
 	g->filled = MAX(g->in_use, g->filled + MIN(new, g->in_use - before));
 	uint64_t cold = g->in_use - MIN(hot, g->in_use);
-	if (g->swapped > cold) {
-		uint64_t back = take_frames(s, i, MIN(g->swapped - cold, per_step(g, s->evict_rate)));
-		g->swapped -= back;
-		g->refaults += back;
-		g->brought_pages += back + exchange(s, i, g->swapped - cold);
-	}
+	if (g->swapped > cold)
+		bring_back(s, i, MIN(g->swapped - cold, per_step(g, s->evict_rate)));
 }
 
 static void lose_frames(struct memsim *s, struct memsim_guest *g, uint64_t n)
