@@ -9,8 +9,8 @@
 
 #define FAULT_COUNT_MAX 1000000u
 #define FAULT_DELAY_MAX 60000u /* ms */
-#define TRIAL_SECTORS   8u
-#define TRIAL_REQUESTS  64u
+#define PAGE_SECTORS    8u
+#define TRIAL_PAGES     64u
 
 static const char *const fault_name[] = {
 	[DISK_FAULT_NONE] = "off", [DISK_FAULT_READ] = "read", [DISK_FAULT_WRITE] = "write",
@@ -147,12 +147,13 @@ void cmd_disk_fault(const struct command_args *a)
 		command_error("disk-fault: disk %u is not there", index);
 }
 
-/* ---- debug disk: many reads at a time, against the same by synchronous reads ------------------- */
+/* ---- debug disk: many requests at a time, against the same by synchronous reads --------------- */
 
 struct trial {
-	struct disk_io io[TRIAL_REQUESTS];
-	uint32_t done; /* atomic: any CPU may call trial_done() */
-	uint32_t failed;
+	struct disk_io io[TRIAL_PAGES];
+	uint32_t disk, count, sectors; /* requests, and of each; together TRIAL_PAGES pages */
+	uint8_t *pages;
+	uint32_t done, failed; /* atomic: any CPU may call trial_done() */
 };
 
 static void trial_done(struct disk_io *io)
@@ -164,43 +165,44 @@ static void trial_done(struct disk_io *io)
 	__atomic_fetch_add(&t->done, 1, __ATOMIC_RELEASE);
 }
 
-static bool trial_submit(struct trial *t, uint32_t index, uint8_t *pages)
+static void trial_submit(struct trial *t)
 {
-	for (uint32_t i = 0; i < TRIAL_REQUESTS; i++) {
-		t->io[i] = (struct disk_io){ .disk = index, .sector = i * TRIAL_SECTORS,
-			.sectors = TRIAL_SECTORS, .buf = pages + i * PAGE_BYTES, .done = trial_done, .ctx = t };
-		if (platform_disk_submit(&t->io[i]) != OK) {
-			t->failed++;
-			t->done++;
-		}
+	for (uint32_t i = 0; i < t->count; i++) {
+		uint64_t sector = (uint64_t)i * t->sectors;
+
+		t->io[i] = (struct disk_io){ .disk = t->disk, .sector = sector, .sectors = t->sectors,
+			.buf = t->pages + sector * 512, .status = ERR_IO, .done = trial_done, .ctx = t };
+		if (platform_disk_submit(&t->io[i]) != OK)
+			trial_done(&t->io[i]);
 	}
-	return t->failed == 0;
 }
 
-/* How many differ; the ticks that the reading took. */
-static uint32_t trial_compare(uint32_t index, const uint8_t *pages, uint64_t *ticks)
+/* How many pages differ; the ticks that the reading took. */
+static uint32_t trial_compare(const struct trial *t, uint64_t *ticks)
 {
 	static uint8_t again[PAGE_BYTES] __attribute__((aligned(4096)));
 	uint32_t differ = 0;
 
-	for (uint32_t i = 0; i < TRIAL_REQUESTS; i++) {
+	for (uint32_t i = 0; i < TRIAL_PAGES; i++) {
 		uint64_t start = platform_tsc();
-		status_t s = platform_disk_read(index, i * TRIAL_SECTORS, TRIAL_SECTORS, again);
+		status_t s = platform_disk_read(t->disk, i * PAGE_SECTORS, PAGE_SECTORS, again);
 
 		*ticks += platform_tsc() - start;
-		if (s != OK || memcmp(again, pages + i * PAGE_BYTES, PAGE_BYTES))
+		if (s != OK || memcmp(again, t->pages + i * PAGE_BYTES, PAGE_BYTES))
 			differ++;
 	}
 	return differ;
 }
 
 /* The requests own their memory until they are done; the engine's timeout bounds that. */
-static void trial(uint32_t index, struct trial *t, uint8_t *pages)
+static void trial(struct trial *t)
 {
-	uint64_t start = platform_tsc(), work = 0, polls = 0, vain = 0;
+	uint64_t start = platform_tsc(), work = 0, polls = 0, vain = 0, sync = 0;
 
-	(void)trial_submit(t, index, pages);
-	while (__atomic_load_n(&t->done, __ATOMIC_ACQUIRE) != TRIAL_REQUESTS) {
+	t->done = t->failed = 0;
+	memset(t->pages, 0x5a, TRIAL_PAGES * PAGE_BYTES);
+	trial_submit(t);
+	while (__atomic_load_n(&t->done, __ATOMIC_ACQUIRE) != t->count) {
 		uint64_t before = platform_tsc();
 		uint32_t had = t->done;
 
@@ -212,29 +214,37 @@ static void trial(uint32_t index, struct trial *t, uint8_t *pages)
 		polls++;
 	}
 	uint64_t all = platform_tsc() - start;
-	uint64_t sync = 0;
-	uint32_t differ = trial_compare(index, pages, &sync);
+	uint32_t differ = trial_compare(t, &sync);
 
-	console_printf("%u reads of %u sectors: %lu ticks each, %lu of them work, %lu polls, %lu in vain; "
-		       "synchronous %lu ticks each; %u failed, %u differ\n", TRIAL_REQUESTS, TRIAL_SECTORS,
-		all / TRIAL_REQUESTS, work / TRIAL_REQUESTS, polls, vain, sync / TRIAL_REQUESTS, t->failed,
-		differ);
+	console_printf("%u reads of %u sectors: %lu ticks a page, %lu of them work, %lu polls, %lu in vain; "
+		       "synchronous %lu ticks a page; %u failed, %u pages differ\n", t->count, t->sectors,
+		all / TRIAL_PAGES, work / TRIAL_PAGES, polls, vain, sync / TRIAL_PAGES, t->failed, differ);
 }
 
 void debug_disk(const char *word)
 {
+	uint32_t index, largest = PLATFORM_DISK_SECTORS_MAX;
 	struct trial *t;
-	uint8_t *pages;
-	uint32_t index;
 
 	if (!disk_of("debug disk", word, &index))
 		return;
+	if (platform_disk(index)->sector_count < TRIAL_PAGES * PAGE_SECTORS) {
+		command_error("debug disk: disk %u is too small", index);
+		return;
+	}
 	t = heap_alloc(sizeof(*t));
-	pages = heap_alloc(TRIAL_REQUESTS * PAGE_BYTES);
-	if (t && pages)
-		trial(index, t, pages);
-	else
+	if (t)
+		t->pages = heap_alloc(TRIAL_PAGES * PAGE_BYTES);
+	if (!t || !t->pages) {
+		heap_free(t, sizeof(*t));
 		command_error("debug disk: no memory for it now");
-	heap_free(pages, pages ? TRIAL_REQUESTS * PAGE_BYTES : 0);
-	heap_free(t, t ? sizeof(*t) : 0);
+		return;
+	}
+	t->disk = index;
+	for (t->sectors = PAGE_SECTORS; t->sectors <= largest; t->sectors *= largest / PAGE_SECTORS) {
+		t->count = TRIAL_PAGES * PAGE_SECTORS / t->sectors;
+		trial(t);
+	}
+	heap_free(t->pages, TRIAL_PAGES * PAGE_BYTES);
+	heap_free(t, sizeof(*t));
 }

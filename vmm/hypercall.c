@@ -94,7 +94,11 @@ static int64_t hc_block_io(struct vcpu *v, uint64_t gpa, uint64_t count, uint64_
 		return copy_error(v, s, gpa, bytes, P2M_READ);
 	if (!disk_claim(v))
 		return HC_DISK;
+	uint64_t until = platform_tsc() + platform_ms_to_tsc(BLOCK_CALL_MS);
+
 	for (; tried < count && sectors < BLOCK_CALL_SECTORS; tried++) {
+		if (tried && platform_tsc() >= until)
+			break;
 		req[tried].status = (int16_t)block_request(g, &req[tried], &wait);
 		if (wait.bytes)
 			break;

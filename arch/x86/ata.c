@@ -106,15 +106,16 @@ static uint8_t transfer_command(uint32_t how, bool write, bool ext)
 }
 
 /*
- * A synchronous request goes by PIO: its caller waits anyway, and the bus master of an emulated PIIX answers
- * after a disk's time, not a memory's.
+ * A synchronous request goes by PIO: its caller waits anyway, for what may be the quicker way. So do short
+ * reads, for which a guest waits, where the bus master takes longer (ata_probe.c).
  */
 static status_t start(struct disk_channel *q, struct disk_io *io)
 {
 	struct ata_channel *c = channel_of(q);
 	struct ata_disk *d = ata_disk_of(c, io);
 	bool ext = d->lba48 && (!io->sectors || io->sector + io->sectors > LBA28_END);
-	bool dma = d->dma && io->done && ata_dma_prepare(c, io);
+	bool dma = d->dma && io->done && (io->write || io->sectors > d->pio_reads) &&
+		ata_dma_prepare(c, io);
 	uint32_t how = dma ? BY_DMA : d->block_sectors > 1 ? BY_MULTIPLE : BY_PIO;
 	status_t s = io->sectors ? ata_command(c, d->select, transfer_command(how, io->write, ext),
 					   io->sector, io->sectors, ext) :

@@ -410,15 +410,16 @@ static void claim(struct disk_channel *c)
 }
 
 /*
- * Before all that is queued, behind what is in the hardware. The status is looked at more and more seldom:
- * a port that is read without a pause keeps other CPUs off the bus, and in QEMU the disk from its turn.
+ * Before all that is queued, behind what is in the hardware. Looked at more and more seldom, so that it
+ * ends an eighth late at most: a port that is read without a pause keeps other CPUs off the bus, and in
+ * QEMU the disk from its turn.
  */
 static status_t sync(struct disk_io *io)
 {
 	struct disk_channel *c = units[io->disk].channel;
 
 	claim(c);
-	for (uint64_t us = 0;; us = MIN(us * 2 + 1, SYNC_PAUSE_MAX_US)) {
+	for (uint64_t begun = platform_ns();;) {
 		reap(c);
 		if (io->phase == DISK_IO_WAITS && c->in_flight_count < c->depth &&
 			start(c, io) == OK && c->ops->kick)
@@ -427,8 +428,7 @@ static status_t sync(struct disk_io *io)
 		if (io->phase == DISK_IO_ENDED)
 			break;
 		expire(c);
-		if (us)
-			clock_spin_us(us);
+		clock_spin_us(MIN((platform_ns() - begun) / 8000 + 1, SYNC_PAUSE_MAX_US));
 	}
 	spin_lock(&c->lock);
 	c->claimed = false;
