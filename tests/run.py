@@ -86,7 +86,8 @@ DEBUG = "build/debug"  # an image with lock checks: make DEBUG=1 B=build/debug i
 
 def flavours(path):
     """(back end, CPUs, build folder) of each run of a file: both back ends, unless it says BACKENDS = (...);
-    with one CPU and several, unless it chooses its machines itself (then it says BACKENDS, too)."""
+    with one CPU and several, unless it chooses its machines itself (then it says BACKENDS, too) or says
+    SEVERAL_CPUS = True."""
     text = path.read_text()
     found = re.search(r"^BACKENDS = \(([^)]*)\)", text, re.M)
     backends = re.findall(r"\w+", found.group(1)) if found else list(CPUS)
@@ -96,6 +97,8 @@ def flavours(path):
         counts = (int(asked),) if asked else CPUS[backend]
         if re.search(r"^ONE_MACHINE = True", text, re.M):
             counts = counts[:1]
+        if re.search(r"^SEVERAL_CPUS = True", text, re.M):
+            counts = counts[-1:]
         if path.stem == "test_smp":
             counts = [n for n in counts if n > 1]
             yield from ((backend, n, DEBUG) for n in counts if (TOP / DEBUG / "aerostat.elf").exists())

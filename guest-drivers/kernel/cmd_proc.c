@@ -149,11 +149,12 @@ static void echo(unsigned int count, char **words)
 
 static void uptime(unsigned int count, char **words)
 {
-	uint64_t ms = now_ns() / NS_PER_MS;
+	uint64_t ms = now_ns() / NS_PER_MS, shared_ms = shared_ns() / NS_PER_MS;
 
 	(void)count, (void)words;
-	print("up %lu.%03lu s, idle %lu ms, %lu switches, tsc %u kHz\n", ms / 1000, ms % 1000,
-	      sched_idle_ticks() / hv_tsc_khz(), sched_switches(), hv_tsc_khz());
+	print("up %lu.%03lu s, idle %lu ms, %lu switches, tsc %u kHz, shared clock %lu ms\n",
+	      ms / 1000, ms % 1000, sched_idle_ticks() / hv_tsc_khz(), sched_switches(), hv_tsc_khz(),
+	      shared_ms);
 }
 
 static void poweroff(unsigned int count, char **words)

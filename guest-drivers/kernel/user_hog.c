@@ -84,6 +84,6 @@ const struct user_workload user_workloads[] = {
 	{ "cache", "FILE_SIZE", "reads a file through the page cache, verified", user_cache, 1, 1 },
 	{ "heap", "SIZE", "collects garbage; shrinks under pressure", user_heap, 1, 1 },
 	{ "still", "SIZE [BYTES_A_SECOND]", "zero, text and random pages, read slowly, verified", user_still, 1, 2 },
-	{ "spike", "SIZE", "wants it all, with all other guests that were asked", user_spike, 1, 1 },
+	{ "spike", "SIZE [SECOND]", "wants it all at that second of the shared clock", user_spike, 1, 2 },
 	{ 0 },
 };

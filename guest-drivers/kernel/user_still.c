@@ -3,7 +3,7 @@
  * a third text, a third random; of the text, one page of four is one of eight that occur again and again.
  * It reads them all slowly, for ever, and each time writes one of sixteen anew, as another kind. Ring 3.
  *
- * spike: wants all its memory in one moment, which is the same in all guests, and says how long it took.
+ * spike: wants all its memory at a second of the clock that all guests share, and says how long it took.
  */
 #include "guest-drivers/kernel/user.h"
 
@@ -11,7 +11,6 @@
 #define CHANGE_EVERY 16u
 #define PACE_DEFAULT (2ul << 20) /* bytes a second */
 #define STEP_PAGES 16u
-#define SPIKE_EVERY_NS (10 * NS_PER_S)
 
 enum kind { KIND_ZERO, KIND_TEXT, KIND_RANDOM, KIND_COUNT };
 
@@ -101,15 +100,15 @@ void user_still(uint64_t size, uint64_t pace, uint64_t third, uint64_t seed)
 	}
 }
 
-void user_spike(uint64_t size, uint64_t second, uint64_t third, uint64_t seed);
-void user_spike(uint64_t size, uint64_t second, uint64_t third, uint64_t seed)
+void user_spike(uint64_t size, uint64_t at_s, uint64_t third, uint64_t seed);
+void user_spike(uint64_t size, uint64_t at_s, uint64_t third, uint64_t seed)
 {
 	uint64_t *mem = user_grow(size), words = size / 8, errors = 0;
 	uint64_t now = user_call(SYS_TIME, 1, 0, 0);
-	uint64_t begin = (now / SPIKE_EVERY_NS + 1) * SPIKE_EVERY_NS;
+	uint64_t begin = MAX(at_s * NS_PER_S, now);
 	char line[80], *s;
 
-	(void)second, (void)third;
+	(void)third;
 	user_call(SYS_SLEEP, begin - now, 0, 0);
 	for (uint64_t i = 0; i < words; i += PAGE_WORDS)
 		mem[i] = user_pattern((uint64_t)&mem[i], seed);
