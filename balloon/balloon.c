@@ -151,7 +151,7 @@ static int64_t attach(struct balloon *b, gfn_t gfn)
 	status_t s = b->page && gfn.v == b->page_gfn.v ? OK : p2m_pin(b->p2m, gfn, &va);
 
 	if (s != OK)
-		return s == ERR_RANGE ? -AERO_EFAULT : error_of(s);
+		return s == ERR_RANGE ? -AERO_EFAULT : error_of(s == ERR_EXIST ? ERR_BUSY : s);
 	if (va != b->page)
 		detach(b);
 	b->page = va;
@@ -283,7 +283,7 @@ int64_t balloon_hc_stats(struct balloon *b, uint64_t request, uint64_t now_ns)
 			memcpy(b->stats, b->page->stats, sizeof(b->stats));
 			b->stats_ns = now_ns;
 			b->stats_size_pages = b->p2m->gfn_count - balloon_actual_pages(b);
-			b->stats_used_pages = b->p2m->pages[P2M_RAM];
+			b->stats_used_pages = p2m_resident(b->p2m);
 			b->stats_count++;
 		}
 	}

@@ -8,6 +8,7 @@
 #include "mm/audit.h"
 #include "mm/frame_pool.h"
 #include "mm/p2m_walk.h"
+#include "mm/swap.h"
 #include "mm/zstore.h"
 #include "vmm/base/fmt.h"
 
@@ -16,7 +17,8 @@ struct audit {
 	bool check_zero;
 	uint64_t by_state[FRAME_STATE_COUNT];                 /* frames found */
 	uint32_t heads[BUDDY_KINDS][BUDDY_ORDERS];            /* free blocks found in the array */
-	uint64_t private_leaves, tables, zero_mappings, used; /* found in the guests */
+	uint64_t private_pages, tables, zero_mappings, used; /* found in the guests */
+	uint64_t compressed, swapped;                        /* pages that are out */
 	/* of SHARED frames but the zero frame: references in the guests' entries, and in the frames; the
 	 * same once more with each times a number of its frame's own: equal only if all are */
 	uint64_t shared_leaves, shared_refs, shared_leaves_sum, shared_refs_sum;
@@ -186,6 +188,18 @@ static void walk_lists(struct audit *a)
 				LLU(frame_pool.by_state[s]), LLU(a->by_state[s]));
 }
 
+static void check_private(struct guest_audit *g, uint64_t gfn, uint64_t mfn)
+{
+	const struct frame *f = frame_of(MFN(mfn));
+	uint16_t owner = g->p->account.owner;
+
+	g->a->private_pages++;
+	if (!f || f->state != FRAME_PRIVATE || f->owner != owner || f->u.gfn != gfn)
+		problem(g->a, "guest %u gfn %#llx has frame %llx: %s of guest %u gfn %#llx", owner,
+			LLU(gfn), LLU(mfn), f ? frame_state_name(f->state) : "no frame",
+			f ? f->owner : 0u, f ? LLU(f->u.gfn) : 0);
+}
+
 /* A present leaf of `level` at `gfn`. */
 static void check_leaf(struct guest_audit *g, uint64_t gfn, uint64_t e, uint32_t level)
 {
@@ -216,17 +230,38 @@ static void check_leaf(struct guest_audit *g, uint64_t gfn, uint64_t e, uint32_t
 		g->pages_in_2m += PAGES_2M;
 	if (e & LEAF_PINNED)
 		g->pinned++;
-	for (uint64_t i = 0; i < 1ull << level_order(level); i++) {
-		const struct frame *f = frame_of(MFN(mfn + i));
+	for (uint64_t i = 0; i < 1ull << level_order(level); i++)
+		check_private(g, gfn + i, mfn + i);
+}
 
-		g->a->private_leaves++;
-		if (!f || f->state != FRAME_PRIVATE || f->owner != owner || f->u.gfn != gfn + i)
-			problem(g->a,
-				"guest %u gfn %#llx maps frame %llx: %s of guest %u gfn %#llx",
-				owner, LLU(gfn + i), LLU(mfn + i),
-				f ? frame_state_name(f->state) : "no frame", f ? f->owner : 0u,
-				f ? LLU(f->u.gfn) : 0);
+/* A page that is out: whoever has its content says that it is this page's. */
+static void check_out(struct guest_audit *g, uint64_t gfn, uint64_t e)
+{
+	uint64_t payload = entry_payload(e), owner_gfn = 0;
+	struct zstore_object o;
+	uint16_t owner = 0;
+	bool found = true;
+
+	switch (entry_state(e)) {
+	case P2M_IN_FLIGHT:
+		check_private(g, gfn, payload);
+		return;
+	case P2M_COMPRESSED:
+		found = zstore_find(payload, &o) == OK;
+		owner = o.owner;
+		owner_gfn = o.gfn;
+		g->a->compressed++;
+		break;
+	default:
+		found = swap_owner(payload, &owner, &owner_gfn);
+		g->a->swapped++;
+		break;
 	}
+	if (!found || owner != g->p->account.owner || owner_gfn != gfn)
+		problem(g->a, "guest %u gfn %#llx is %s in %#llx: %s of guest %u gfn %#llx",
+			g->p->account.owner, LLU(gfn), p2m_state_name(entry_state(e)), LLU(payload),
+			found ? "that is" : "nobody's, last", found ? owner : 0u,
+			found ? LLU(owner_gfn) : 0);
 }
 
 /* Returns whether the table at `mfn` may be walked: it is this guest's, of this place. */
@@ -274,6 +309,8 @@ static void walk_table(struct guest_audit *g, uint64_t mfn, uint64_t first, uint
 		if (entry_present(e)) {
 			check_leaf(g, gfn, e, level);
 			in_order += entry_state(e) == P2M_RAM && entry_mfn(e).v == f->link + i;
+		} else if (level == 1 && entry_is_out(e)) {
+			check_out(g, gfn, e);
 		} else if (e != ENTRY(P2M_EMPTY) && e != ENTRY(P2M_BALLOONED)) {
 			problem(g->a, "guest %u gfn %#llx: bad entry %#llx", g->p->account.owner,
 				LLU(gfn), LLU(e));
@@ -310,7 +347,8 @@ static void audit_guest(struct audit *a, const struct p2m *p)
 	expect_guest(&g, "zero-mapped pages", p->zero_mapped, g.zero_mapped);
 	expect_guest(&g, "pinned pages", p->pinned, g.pinned);
 	expect_guest(&g, "tables", p->table_count, g.tables);
-	expect_guest(&g, "frames charged", acc->used_pages, g.pages[P2M_RAM] + g.tables);
+	expect_guest(&g, "frames charged", acc->used_pages,
+		g.pages[P2M_RAM] + g.pages[P2M_IN_FLIGHT] + g.tables);
 	a->tables += g.tables;
 	a->zero_mappings += g.zero_mapped;
 	a->used += acc->used_pages;
@@ -324,7 +362,7 @@ static void check_pool(struct audit *a)
 	const struct frame_pool *p = &frame_pool;
 	const struct frame *zero = frame_of(p->zero);
 
-	expect(a, "guests' pages (private frames)", a->by_state[FRAME_PRIVATE], a->private_leaves);
+	expect(a, "guests' pages (private frames)", a->by_state[FRAME_PRIVATE], a->private_pages);
 	expect(a, "table frames", a->by_state[FRAME_TABLE], a->tables);
 	expect(a, "frames of the compressed store", zstore_frames(), a->by_state[FRAME_ZPOOL]);
 	expect(a, "shared frames charged", p->shared.used_pages,
@@ -349,6 +387,18 @@ static void check_pool(struct audit *a)
 	expect(a, "references to the zero frame", zero->u.refs, a->zero_mappings);
 }
 
+/* No slot and no object is owned twice: each names its page, and there are as many as pages. */
+static void check_stores(struct audit *a)
+{
+	struct zstore_counts z;
+	struct swap_counts s;
+
+	zstore_counts(&z);
+	swap_counts(&s);
+	expect(a, "compressed pages", z.use.objects, a->compressed);
+	expect(a, "swapped pages", s.used, a->swapped);
+}
+
 static void zstore_problem(void *ctx, const char *what, uint64_t counted, uint64_t found)
 {
 	expect(ctx, what, counted, found);
@@ -366,6 +416,7 @@ void audit_run(struct p2m *(*p2m_at)(void *ctx, uint32_t i), void *ctx, bool che
 		audit_guest(&a, p);
 		spin_unlock(&p->lock);
 	}
+	check_stores(&a);
 	zstore_audit(zstore_problem, &a);
 	frame_lock_all();
 	walk_frames(&a);

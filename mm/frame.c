@@ -141,7 +141,7 @@ static inline status_t may_have(
 	*beyond = 0;
 	if (!a)
 		return free_frames() >= frame_pool.limit - frame_pool.used + pages ? OK : ERR_NOMEM;
-	if (UNLIKELY(a->used_pages + pages > __atomic_load_n(&a->max_pages, __ATOMIC_RELAXED) &&
+	if (UNLIKELY(a->used_pages + pages > __atomic_load_n(&a->bound_pages, __ATOMIC_RELAXED) &&
 		    !emergency))
 		return ERR_LIMIT;
 	uint64_t own = frame_owed(a), keep = emergency ? 0 : frame_pool.emergency;
@@ -387,7 +387,7 @@ mfn_t frame_alloc_page(struct frame_account *a, gfn_t gfn, mfn_t want, uint32_t 
 	struct frame_cache *c = &frame_caches[cpu_index()];
 	uint64_t index = want.v - frame_table.base;
 
-	if (UNLIKELY(a->used_pages >= __atomic_load_n(&a->max_pages, __ATOMIC_RELAXED)))
+	if (UNLIKELY(a->used_pages >= __atomic_load_n(&a->bound_pages, __ATOMIC_RELAXED)))
 		return alloc_exactly(a, gfn, want, flags);
 	spin_lock(&c->lock);
 	uint64_t bit = index - c->first;

@@ -76,6 +76,8 @@ struct frame_account {
 	uint16_t owner;      /* guest id */
 	uint64_t min_pages;  /* guaranteed; constant after frame_account_open() */
 	uint64_t max_pages;  /* never holds more (UINT64_MAX: no bound); set by frame_account_set_max() */
+	uint64_t limit_pages; /* nor more than this now; set by frame_account_set_limit() */
+	uint64_t bound_pages; /* the lesser of the two; atomic */
 	uint64_t used_pages; /* PRIVATE, TABLE, ... held now */
 	uint64_t peak_pages;
 	uint64_t denied;     /* allocations refused */
@@ -171,7 +173,9 @@ void frame_batch_free(struct frame_account *a, struct frame_batch *b); /* emptie
 /* Scrubs up to `pages` DIRTY frames to FREE; returns how many. For idle time; bounded work. */
 uint64_t frame_scrub(uint64_t pages);
 
+/* The operator's bound, and the reclaim ladder's. The control plane's CPU only. */
 void frame_account_set_max(struct frame_account *a, uint64_t max_pages);
+void frame_account_set_limit(struct frame_account *a, uint64_t limit_pages);
 
 /* The zero frame: SHARED, all zero, mapped read-only wherever a guest reads what it never wrote. */
 mfn_t frame_zero_mfn(void);

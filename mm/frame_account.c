@@ -58,7 +58,8 @@ status_t frame_account_open(
 		*room_pages = room;
 	if (s == OK) {
 		*a = (struct frame_account){
-			.owner = owner, .min_pages = min_pages, .max_pages = UINT64_MAX
+			.owner = owner, .min_pages = min_pages, .max_pages = UINT64_MAX,
+			.limit_pages = UINT64_MAX, .bound_pages = UINT64_MAX
 		};
 		p->headroom -= (int64_t)min_pages;
 		p->min_total += min_pages;
@@ -82,6 +83,13 @@ void frame_account_close(struct frame_account *a)
 void frame_account_set_max(struct frame_account *a, uint64_t max_pages)
 {
 	__atomic_store_n(&a->max_pages, max_pages, __ATOMIC_RELAXED);
+	__atomic_store_n(&a->bound_pages, MIN(max_pages, a->limit_pages), __ATOMIC_RELAXED);
+}
+
+void frame_account_set_limit(struct frame_account *a, uint64_t limit_pages)
+{
+	a->limit_pages = limit_pages;
+	__atomic_store_n(&a->bound_pages, MIN(a->max_pages, limit_pages), __ATOMIC_RELAXED);
 }
 
 mfn_t frame_block_hint(void)

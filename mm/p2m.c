@@ -86,8 +86,10 @@ static void free_tree(struct p2m *p, mfn_t table, uint32_t level)
 	for (uint32_t i = 0; i < TABLE_ENTRIES; i++) {
 		uint64_t e = t[i];
 
-		if (!entry_present(e))
+		if (!entry_present(e)) {
+			p2m_drop_out(e, &batch);
 			continue;
+		}
 		if (entry_is_table(e, level))
 			free_tree(p, entry_mfn(e), level - 1);
 		else if (entry_state(e) == P2M_RAM)
@@ -248,7 +250,7 @@ void p2m_lookup(struct p2m *p, gfn_t gfn, struct p2m_entry *out)
 			out->writable = (e & slat_format->write) != 0;
 			out->pinned = (e & LEAF_PINNED) != 0;
 		} else {
-			out->payload = (e & ~(1ull << 63)) >> ENTRY_PAYLOAD_SHIFT;
+			out->payload = entry_payload(e);
 		}
 	}
 	spin_unlock(&p->lock);

@@ -25,7 +25,7 @@ enum p2m_state {
 	P2M_BALLOONED,  /* the guest gave it away */
 	P2M_COMPRESSED, /* payload: handle */
 	P2M_SWAPPED,    /* payload: slot */
-	P2M_IN_FLIGHT,  /* on its way between two states */
+	P2M_IN_FLIGHT,  /* unmapped, its frame still there; payload: mfn. See mm/evict.h */
 	P2M_MMIO,
 	P2M_STATE_COUNT
 };
@@ -48,7 +48,23 @@ struct p2m {
 	/* counters since creation, guarded by lock */
 	uint64_t fault_populate, fault_zero_read, fault_cow_zero, fault_spurious, fault_2m;
 	uint64_t fault_denied, balloon_touch, split_2m, join_2m;
+	uint64_t fault_held;      /* IN_FLIGHT, wanted back */
+	uint64_t fault_expand;    /* COMPRESSED pages that came back */
+	uint64_t fault_swap_in;   /* SWAPPED ones */
+	uint64_t fault_swap_wait; /* times that one had to wait for the disk */
+	uint64_t overwritten;     /* pages out that were overwritten whole: nothing was brought in */
+	uint64_t read_out;        /* pages out that were read where they lay */
+	/* the page that P2M_FAULT_LOST was about */
+	gfn_t lost_gfn;
+	uint64_t lost_slot;
+	const char *lost_why; /* NULL: none is */
 };
+
+/* Frames with its content: mapped, or unmapped and still there. */
+static inline uint64_t p2m_resident(const struct p2m *p)
+{
+	return p->pages[P2M_RAM] + p->pages[P2M_IN_FLIGHT];
+}
 
 enum p2m_access {
 	P2M_READ = 1u,
@@ -63,6 +79,8 @@ enum p2m_fault_result {
 	P2M_FAULT_MAPPED,  /* go on: the access will now succeed */
 	P2M_FAULT_WAIT,    /* no frame to be had now: the vCPU waits and tries again */
 	P2M_FAULT_NOT_RAM, /* outside memory */
+	P2M_FAULT_DISK,    /* its page is being read from swap: the vCPU waits and tries again */
+	P2M_FAULT_LOST,    /* its page cannot be had any more: lost_gfn, lost_slot, lost_why */
 };
 
 /*
@@ -86,10 +104,10 @@ enum p2m_fault_result p2m_fault(struct p2m *p, gpa_t gpa, uint32_t access);
 
 /*
  * The balloon. One naturally aligned block of 2^order pages (order 0 or 9).
- * inflate: any of EMPTY, RAM (not pinned) becomes BALLOONED; frames go to `out` for
+ * inflate: any of EMPTY, RAM (not pinned), and what is out becomes BALLOONED; frames go to `out` for
  *   frame_batch_free() after the flush that p2m_batch_finish() makes. Checks the whole block first:
  *   ERR_RANGE (outside memory or unaligned), ERR_EXIST (a page is in the balloon), ERR_BUSY
- *   (pinned or in flight), ERR_NOMEM (a table for a split is not to be had); nothing is changed then.
+ *   (pinned), ERR_NOMEM (a table for a split is not to be had); nothing is changed then.
  * deflate: BALLOONED -> EMPTY. ERR_RANGE, ERR_NOENT (a page is not in the balloon), ERR_NOMEM (a
  *   table for a page out of a ballooned 2 MiB block is not to be had: deflate the block).
  * Both: caller holds p2m->lock through p2m_batch_begin() .. p2m_batch_finish().
@@ -103,16 +121,21 @@ void p2m_batch_finish(struct p2m *p, struct frame_batch *out);
 void p2m_deflate_all(struct p2m *p);
 
 /*
- * Copies between the hypervisor and a guest's memory; populates as a guest's own access would.
+ * Copies between the hypervisor and a guest's memory; populates as a guest's own access would. What is out is
+ * read from where it lies and stays there; what is overwritten whole is not brought in first.
  * All or nothing is not promised: ERR_RANGE (outside memory, checked first, nothing copied),
- * ERR_NOMEM (a frame is not to be had; copied up to there).
+ * ERR_NOMEM (a frame is not to be had; copied up to there), ERR_BUSY (a page is being read from swap), ERR_IO
+ * (a page is lost).
  */
 status_t p2m_copy_from(struct p2m *p, gpa_t from, void *buf, uint64_t bytes) MUST_CHECK;
 status_t p2m_copy_to(struct p2m *p, gpa_t to, const void *buf, uint64_t bytes) MUST_CHECK;
 
+/* Whether a page that was being read from swap (P2M_FAULT_DISK, ERR_BUSY) can be had now, or is lost. */
+bool p2m_ready(struct p2m *p, gpa_t gpa);
+
 /*
  * Populates a page and pins it (never ballooned, shared or swapped) until p2m_unpin(); *va is its
- * address in the direct map. Pins do not nest: ERR_BUSY if pinned. ERR_RANGE, ERR_NOMEM.
+ * address in the direct map. Pins do not nest: ERR_EXIST if pinned. Else as p2m_copy_to().
  */
 status_t p2m_pin(struct p2m *p, gfn_t gfn, void **va) MUST_CHECK;
 void p2m_unpin(struct p2m *p, gfn_t gfn);

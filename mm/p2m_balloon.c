@@ -27,13 +27,6 @@ static inline bool in_range(const struct p2m *p, gfn_t gfn, uint32_t order)
 	       !(gfn.v & ((1ull << order) - 1)) && p->gfn_count - gfn.v >= 1ull << order;
 }
 
-/* The frame of page `index` leaves its table: it may have been one in order. */
-static inline void note_gone(struct frame *table, uint32_t index, mfn_t mfn)
-{
-	if (table->u.table.in_order && table->link == (uint32_t)mfn.v - index)
-		table->u.table.in_order--;
-}
-
 /* A present 4 KiB leaf, not pinned, to BALLOONED. */
 static inline void inflate_leaf(struct p2m *p, struct frame *table, uint32_t index, uint64_t *entry,
 	struct frame_batch *out)
@@ -44,7 +37,7 @@ static inline void inflate_leaf(struct p2m *p, struct frame *table, uint32_t ind
 	entry_write(entry, ENTRY(P2M_BALLOONED));
 	p->flush_needed = true;
 	if (LIKELY(entry_state(e) == P2M_RAM)) {
-		note_gone(table, index, mfn);
+		p2m_note_gone(table, index, mfn);
 		frame_batch_add(out, mfn, ORDER_4K);
 		p->pages[P2M_RAM]--;
 	} else {
@@ -60,9 +53,21 @@ static inline status_t may_inflate(uint64_t e)
 {
 	if (LIKELY(entry_present(e)))
 		return e & LEAF_PINNED ? ERR_BUSY : OK;
-	if (e == ENTRY(P2M_EMPTY))
+	if (e == ENTRY(P2M_EMPTY) || entry_is_out(e))
 		return OK;
 	return e == ENTRY(P2M_BALLOONED) ? ERR_EXIST : ERR_BUSY;
+}
+
+/* A not-present page, EMPTY or out, to BALLOONED: what it refers to is dropped, nothing is brought in. */
+static inline void inflate_absent(struct p2m *p, uint64_t *entry, struct frame_batch *out)
+{
+	uint64_t e = *entry;
+
+	entry_write(entry, ENTRY(P2M_BALLOONED));
+	p->pages[entry_state(e)]--;
+	p->pages[P2M_BALLOONED]++;
+	if (UNLIKELY(e != ENTRY(P2M_EMPTY)))
+		p2m_drop_out(e, out);
 }
 
 static __attribute__((noinline)) uint64_t *make_page(
@@ -97,13 +102,10 @@ static status_t inflate_page(struct p2m *p, gfn_t gfn, struct frame_batch *out)
 	err = may_inflate(e);
 	if (UNLIKELY(err != OK))
 		return err;
-	if (LIKELY(entry_present(e))) {
+	if (LIKELY(entry_present(e)))
 		inflate_leaf(p, frame_known(table), level_index(gfn, 1), entry, out);
-	} else {
-		entry_write(entry, ENTRY(P2M_BALLOONED));
-		p->pages[P2M_EMPTY]--;
-		p->pages[P2M_BALLOONED]++;
-	}
+	else
+		inflate_absent(p, entry, out);
 	return OK;
 }
 
@@ -126,12 +128,10 @@ static status_t inflate_table(struct p2m *p, mfn_t table_mfn, struct frame_batch
 		return OK;
 	}
 	for (uint32_t i = 0; i < TABLE_ENTRIES; i++) {
-		if (entry_present(t[i])) {
+		if (entry_present(t[i]))
 			inflate_leaf(p, table, i, &t[i], out);
-		} else {
-			p->pages[P2M_EMPTY]--;
-			p->pages[P2M_BALLOONED]++;
-		}
+		else
+			inflate_absent(p, &t[i], out);
 	}
 	return OK;
 }

@@ -9,34 +9,75 @@ static bool range_ok(const struct p2m *p, gpa_t at, uint64_t bytes)
 	return at.v <= end && bytes <= end - at.v;
 }
 
-/* The frame to read from; MFN_NONE: it reads as zero and need not be there. */
-static inline status_t frame_to_read(struct p2m *p, gfn_t gfn, mfn_t *out)
+/* What a fault that did not map means to a copy. */
+static status_t copy_status(enum p2m_fault_result r)
 {
-	struct p2m_slot s = p2m_walk(p, gfn);
-
-	*out = MFN_NONE;
-	if (entry_present(*s.entry)) {
-		*out = mfn_add(entry_mfn(*s.entry), gfn.v & ((1ull << level_order(s.level)) - 1));
+	switch (r) {
+	case P2M_FAULT_MAPPED:
 		return OK;
+	case P2M_FAULT_DISK:
+		return ERR_BUSY;
+	case P2M_FAULT_LOST:
+		return ERR_IO;
+	default:
+		return ERR_NOMEM;
 	}
-	if (*s.entry == ENTRY(P2M_EMPTY))
-		return OK;
-	/* As the guest's own access would: it leaves the balloon. */
-	return p2m_fault_locked(p, gfn, P2M_READ) == P2M_FAULT_MAPPED ? OK : ERR_NOMEM;
 }
 
-/* The frame of a page that is RAM, after populating it if need be. */
-static inline status_t frame_to_write(struct p2m *p, gfn_t gfn, mfn_t *out)
+/*
+ * Where to read a page from: its frame, a page of this CPU's if its content is out, NULL if it reads as zero and need
+ * not be there.
+ */
+static inline status_t page_to_read(struct p2m *p, gfn_t gfn, const char **out)
 {
-	struct p2m_slot s = p2m_walk(p, gfn);
+	for (;;) {
+		struct p2m_slot s = p2m_walk(p, gfn);
+		uint64_t e = *s.entry;
+		status_t err = OK;
 
-	if (!entry_present(*s.entry) || entry_state(*s.entry) != P2M_RAM) {
-		if (p2m_fault_locked(p, gfn, P2M_WRITE) != P2M_FAULT_MAPPED)
-			return ERR_NOMEM;
-		s = p2m_walk(p, gfn);
+		*out = NULL;
+		if (entry_present(e)) {
+			uint64_t within = gfn.v & ((1ull << level_order(s.level)) - 1);
+
+			*out = mfn_to_va(mfn_add(entry_mfn(e), within));
+			return OK;
+		}
+		if (e == ENTRY(P2M_EMPTY))
+			return OK;
+		if (entry_is_out(e)) {
+			*out = p2m_scratch(1);
+			err = p2m_read_out(p, gfn, p2m_scratch(1));
+		} else { /* as the guest's own access would: it leaves the balloon */
+			err = copy_status(p2m_fault_locked(p, gfn, P2M_READ));
+			if (err == OK)
+				continue;
+		}
+		if (err != ERR_NOENT)
+			return err;
 	}
-	*out = mfn_add(entry_mfn(*s.entry), gfn.v & ((1ull << level_order(s.level)) - 1));
-	return OK;
+}
+
+/* The frame of a page that is RAM, after populating it if need be. `whole`: all of it is overwritten. */
+static inline status_t frame_to_write(struct p2m *p, gfn_t gfn, bool whole, mfn_t *out)
+{
+	for (;;) { /* what another CPU did to it meanwhile is seen in the next round */
+		struct p2m_slot s = p2m_walk(p, gfn);
+		uint64_t e = *s.entry;
+		status_t err;
+
+		if (entry_present(e) && entry_state(e) == P2M_RAM) {
+			uint64_t within = gfn.v & ((1ull << level_order(s.level)) - 1);
+
+			*out = mfn_add(entry_mfn(e), within);
+			return OK;
+		}
+		if (whole && !entry_present(e) && entry_is_out(e))
+			err = p2m_bring_in(p, gfn, 0, true);
+		else
+			err = copy_status(p2m_fault_locked(p, gfn, P2M_WRITE));
+		if (err != OK)
+			return err;
+	}
 }
 
 status_t p2m_copy_from(struct p2m *p, gpa_t from, void *buf, uint64_t bytes)
@@ -49,15 +90,15 @@ status_t p2m_copy_from(struct p2m *p, gpa_t from, void *buf, uint64_t bytes)
 	spin_lock(&p->lock);
 	while (bytes) {
 		uint64_t offset = from.v & PAGE_OFFSET_MASK, n = MIN(bytes, PAGE_BYTES - offset);
-		mfn_t mfn;
+		const char *page;
 
-		s = frame_to_read(p, gpa_to_gfn(from), &mfn);
+		s = page_to_read(p, gpa_to_gfn(from), &page);
 		if (s != OK)
 			break;
-		if (mfn_is_none(mfn))
-			memset(to, 0, n);
+		if (page)
+			memcpy(to, page + offset, n);
 		else
-			memcpy(to, (const char *)mfn_to_va(mfn) + offset, n);
+			memset(to, 0, n);
 		to += n;
 		from.v += n;
 		bytes -= n;
@@ -78,7 +119,7 @@ status_t p2m_copy_to(struct p2m *p, gpa_t to, const void *buf, uint64_t bytes)
 		uint64_t offset = to.v & PAGE_OFFSET_MASK, n = MIN(bytes, PAGE_BYTES - offset);
 		mfn_t mfn;
 
-		s = frame_to_write(p, gpa_to_gfn(to), &mfn);
+		s = frame_to_write(p, gpa_to_gfn(to), n == PAGE_BYTES, &mfn);
 		if (s != OK)
 			break;
 		memcpy((char *)mfn_to_va(mfn) + offset, from, n);
@@ -98,13 +139,13 @@ status_t p2m_pin(struct p2m *p, gfn_t gfn, void **va)
 	if (gfn.v >= p->gfn_count)
 		return ERR_RANGE;
 	spin_lock(&p->lock);
-	status_t err = frame_to_write(p, gfn, &mfn);
+	status_t err = frame_to_write(p, gfn, false, &mfn);
 
 	/* Pins are a page each: a block is split. */
 	if (err == OK && p2m_walk_make(p, gfn, 1, 0, &s) != OK)
 		err = ERR_NOMEM;
 	if (err == OK && (*s.entry & LEAF_PINNED))
-		err = ERR_BUSY;
+		err = ERR_EXIST;
 	if (err == OK) {
 		entry_write(s.entry, *s.entry | LEAF_PINNED);
 		p->pinned++;

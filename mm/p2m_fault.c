@@ -9,7 +9,6 @@ static inline uint32_t alloc_flags(uint32_t access)
 /* always_inline and noinline below: what a fault mostly needs is one straight function, the rest is
  * kept from its registers. */
 
-/* Where a page had best lie, so that all 512 of its table can become one leaf one day. */
 static inline mfn_t wanted(const struct frame *table, uint32_t index)
 {
 	if (LIKELY(table->u.table.in_order))
@@ -17,6 +16,11 @@ static inline mfn_t wanted(const struct frame *table, uint32_t index)
 	mfn_t block = frame_block_hint();
 
 	return mfn_is_none(block) ? block : mfn_add(block, index);
+}
+
+mfn_t p2m_wanted(const struct frame *table, uint32_t index)
+{
+	return wanted(table, index);
 }
 
 /* Notes that page `index` of a table went to `mfn`. True: all 512 are in order now. */
@@ -32,6 +36,11 @@ static inline bool note_order(struct frame *table, uint32_t index, mfn_t mfn)
 		return false;
 	}
 	return ++table->u.table.in_order == TABLE_ENTRIES;
+}
+
+bool p2m_note_come(struct frame *table, uint32_t index, mfn_t mfn)
+{
+	return note_order(table, index, mfn);
 }
 
 /* A page got its frame; `was` is its entry before. For all but the commonest, an EMPTY one. */
@@ -105,7 +114,7 @@ static bool populate_block(struct p2m *p, gfn_t gfn, struct p2m_slot s)
 
 	if (p->gfn_count - first.v < PAGES_2M || !frame_pool_roomy(PAGES_2M) ||
 		p->account.used_pages + PAGES_2M >
-			__atomic_load_n(&p->account.max_pages, __ATOMIC_RELAXED) ||
+			__atomic_load_n(&p->account.bound_pages, __ATOMIC_RELAXED) ||
 		frame_alloc(&p->account, FRAME_PRIVATE, ORDER_2M, first, MFN_NONE, 0, &mfn) != OK)
 		return false;
 	entry_write(s.entry, leaf_ram_2m(mfn));
@@ -116,6 +125,20 @@ static bool populate_block(struct p2m *p, gfn_t gfn, struct p2m_slot s)
 	return true;
 }
 
+static enum p2m_fault_result bring_in(struct p2m *p, gfn_t gfn, uint32_t access)
+{
+	switch (p2m_bring_in(p, gfn, alloc_flags(access), false)) {
+	case OK:
+		return P2M_FAULT_MAPPED; /* or was changed by another: then it faults again */
+	case ERR_BUSY:
+		return P2M_FAULT_DISK;
+	case ERR_IO:
+		return P2M_FAULT_LOST;
+	default:
+		return P2M_FAULT_WAIT;
+	}
+}
+
 static __attribute__((noinline)) enum p2m_fault_result fault_slow(
 	struct p2m *p, gfn_t gfn, uint32_t access)
 {
@@ -124,6 +147,8 @@ static __attribute__((noinline)) enum p2m_fault_result fault_slow(
 		uint64_t e = *s.entry;
 		enum p2m_state state = entry_state(e);
 
+		if (!entry_present(e) && entry_is_out(e))
+			return bring_in(p, gfn, access);
 		if (state != P2M_EMPTY && state != P2M_BALLOONED) {
 			if (state != P2M_RAM)
 				return P2M_FAULT_NOT_RAM;

@@ -41,6 +41,21 @@ static inline enum p2m_state entry_state(uint64_t e)
 	return (enum p2m_state)(
 		entry_present(e) ? e >> SLAT_SW_SHIFT & 7 : e >> ENTRY_STATE_SHIFT & 15);
 }
+static inline uint64_t entry_payload(uint64_t e)
+{
+	return (e & ~(1ull << 63)) >> ENTRY_PAYLOAD_SHIFT;
+}
+static inline uint64_t entry_out(enum p2m_state s, uint64_t payload)
+{
+	return ENTRY(s) | payload << ENTRY_PAYLOAD_SHIFT;
+}
+/* Of a not-present entry: its content is somewhere, but not mapped. */
+static inline bool entry_is_out(uint64_t e)
+{
+	enum p2m_state s = entry_state(e);
+
+	return s == P2M_IN_FLIGHT || s == P2M_COMPRESSED || s == P2M_SWAPPED;
+}
 /*
  * A plain store, though a processor may set accessed and dirty in a present entry at any time, by locked
  * changes of its own: what it sets between our read of an entry and this store is lost. That does no
@@ -130,8 +145,32 @@ status_t p2m_walk_make(
 /* p2m_join() with gfn inside memory and the lock held. */
 status_t p2m_join_locked(struct p2m *p, gfn_t gfn) MUST_CHECK;
 
-/* p2m_fault() with gfn inside memory and the lock held. */
+/* p2m_fault() with gfn inside memory and the lock held, which it may give up and take again. */
 enum p2m_fault_result p2m_fault_locked(struct p2m *p, gfn_t gfn, uint32_t access);
+
+/* A frame entered (true: all 512 are in order now) or left its place in a level-1 table. */
+bool p2m_note_come(struct frame *table, uint32_t index, mfn_t mfn);
+static inline void p2m_note_gone(struct frame *table, uint32_t index, mfn_t mfn)
+{
+	if (table->u.table.in_order && table->link == (uint32_t)mfn.v - index)
+		table->u.table.in_order--;
+}
+/* Where a page had best lie, so that all 512 of its table can become one leaf one day. */
+mfn_t p2m_wanted(const struct frame *table, uint32_t index);
+
+/*
+ * The page of a not-present entry that entry_is_out() becomes RAM; or nothing happens. Lock held; it may have been
+ * given up and taken again, so look at the entry anew. `whole`: the caller overwrites all of it, so content
+ * is not brought in (IN_FLIGHT keeps it all the same).
+ * ERR_NOMEM: no frame; ERR_BUSY: being read from swap; ERR_IO: lost.
+ */
+status_t p2m_bring_in(struct p2m *p, gfn_t gfn, uint32_t frame_flags, bool whole) MUST_CHECK;
+/* Its content to `page` (4 KiB), as it stays where it is: ERR_BUSY, ERR_IO; ERR_NOENT: it moved meanwhile. */
+status_t p2m_read_out(struct p2m *p, gfn_t gfn, void *page) MUST_CHECK;
+/* Drops what a not-present entry refers to; its frame, if it has one, goes to the batch. Counts nothing. */
+void p2m_drop_out(uint64_t e, struct frame_batch *batch);
+/* A page of this CPU's own; `which` 0 or 1. Content is anybody's after the lock was given up... by this CPU only. */
+void *p2m_scratch(uint32_t which);
 
 /* A table that no entry points to any more: flushes, then frees it; in a batch, leaves it to that.
  */

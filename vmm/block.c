@@ -18,7 +18,9 @@ struct block_slot {
 static struct {
 	uint32_t disk;         /* platform disk index */
 	status_t status;       /* OK: usable */
-	uint64_t sector_count; /* the whole disk's */
+	uint64_t sector_count; /* the disk's, less swap at its end */
+	uint64_t swap_first, swap_count; /* sectors; 0: no swap, or no room for it */
+	uint64_t swap_wanted;  /* bytes */
 	uint64_t next;         /* first sector not given away */
 	uint32_t slot_count;
 	struct block_slot slot[CONFIG_GUEST_MAX * 2];
@@ -55,12 +57,26 @@ static struct block_slot *add_slot(const char *name, uint64_t bytes)
 	return s;
 }
 
+/* Its content is worth nothing after a boot, so it may move as the disk grows. */
+static void place_swap(uint64_t bytes)
+{
+	uint64_t sectors = ALIGN_UP(bytes, PAGE_BYTES) / AERO_SECTOR_BYTES;
+	uint64_t end = ALIGN_DOWN(block.sector_count, (uint64_t)BLOCK_FIRST_SECTOR);
+
+	if (block.status != OK || sectors == 0 || end < BLOCK_FIRST_SECTOR + sectors)
+		return;
+	block.swap_first = block.sector_count = end - sectors;
+	block.swap_count = sectors;
+}
+
 void block_init(const struct config *config)
 {
 	memset(&block, 0, sizeof(block));
 	block.disk = config->disk_index;
 	block.next = BLOCK_FIRST_SECTOR;
 	block.status = check_disk(config->disk_index);
+	block.swap_wanted = config->swap_bytes;
+	place_swap(config->swap_bytes);
 	for (uint32_t i = 0; i < config->guest_count && block.status == OK; i++) {
 		const struct config_guest *g = &config->guest[i];
 
@@ -81,6 +97,31 @@ static const char *disk_problem(void)
 	default:
 		return "it cannot be read";
 	}
+}
+
+status_t block_swap(uint32_t *disk, uint64_t *first_sector, uint64_t *pages,
+	char error[CONFIG_ERROR_BYTES])
+{
+	char want[16], have[16];
+
+	if (block.swap_wanted == 0)
+		return ERR_NOENT;
+	format_size(want, sizeof(want), block.swap_wanted);
+	if (block.status != OK) {
+		fmt_snprintf(error, CONFIG_ERROR_BYTES, "no swap: %s are wanted on disk %u, but %s", want,
+			block.disk, disk_problem());
+		return block.status;
+	}
+	if (block.swap_count == 0) {
+		fmt_snprintf(error, CONFIG_ERROR_BYTES, "no swap: %s are wanted, but disk %u has %s", want,
+			block.disk, format_size(have, sizeof(have),
+				block.sector_count * AERO_SECTOR_BYTES));
+		return ERR_LIMIT;
+	}
+	*disk = block.disk;
+	*first_sector = block.swap_first;
+	*pages = block.swap_count * AERO_SECTOR_BYTES / PAGE_BYTES;
+	return OK;
 }
 
 static struct block_slot *find_slot(const struct config_guest *g)
@@ -134,13 +175,13 @@ static int64_t disk_failed(struct guest *g)
 	return -AERO_EIO;
 }
 
-/* The range was checked, so a copy fails only for want of memory; which page lacks is the caller's
- * to find: all of the piece is named by its first address. */
+/* The range was checked, so a copy fails only for want of memory, or because a page is out. Which page lacks is the
+ * caller's to find: all of the piece is named by its first address. */
 static int64_t copy_failed(struct block_wait *wait, status_t s, uint64_t gpa, uint64_t bytes)
 {
-	if (s != ERR_NOMEM && s != ERR_LIMIT)
+	if (s != ERR_NOMEM && s != ERR_LIMIT && s != ERR_BUSY && s != ERR_IO)
 		return -AERO_EFAULT;
-	*wait = (struct block_wait){ .gpa = GPA(gpa), .bytes = bytes };
+	*wait = (struct block_wait){ .status = s, .gpa = GPA(gpa), .bytes = bytes };
 	return -AERO_ENOMEM;
 }
 
@@ -169,31 +210,59 @@ static int64_t write_piece(struct guest *g, uint64_t sector, uint32_t sectors, u
 	return 0;
 }
 
+static bool same_request(const struct aero_block_req *a, const struct aero_block_req *b)
+{
+	return a->sector == b->sector && a->gpa == b->gpa && a->sectors == b->sectors && a->op == b->op;
+}
+
+/* A piece whose pages are not all to be had at once is tried page by page, so that there is progress
+ * however few of them fit into the swap's buffers. */
+static uint32_t piece_of(uint32_t left, uint64_t gpa, bool small)
+{
+	uint32_t to_page_end = (uint32_t)((PAGE_BYTES - (gpa & PAGE_OFFSET_MASK)) / AERO_SECTOR_BYTES);
+
+	return MIN(left, small ? to_page_end : BLOCK_PIECE_SECTORS);
+}
+
 /*
  * In pieces through a buffer: with pins instead, each page of a 2 MiB block would split it, and a
- * guest that pages out under pressure would need tables for that.
+ * guest that pages out under pressure would need tables for that. Where it stops for want of a page
+ * it goes on when it is made again.
  */
-static int64_t transfer(struct guest *g, const struct aero_block_req *r, struct block_wait *wait)
+static int64_t transfer(struct vcpu *v, const struct aero_block_req *r, struct block_wait *wait)
 {
-	uint64_t sector = g->disk.first_sector + r->sector, gpa = r->gpa;
-	uint32_t left = r->sectors;
+	struct guest *g = v->guest;
+	uint32_t done = v->block_done && same_request(&v->block_at, r) ? v->block_done : 0;
+	bool small = false;
 
-	while (left) {
-		uint32_t n = MIN(left, BLOCK_PIECE_SECTORS);
+	v->block_done = 0;
+	while (done < r->sectors) {
+		uint64_t sector = g->disk.first_sector + r->sector + done;
+		uint64_t gpa = r->gpa + (uint64_t)done * AERO_SECTOR_BYTES;
+		uint32_t n = piece_of(r->sectors - done, gpa, small);
 		int64_t result = r->op == AERO_BLOCK_WRITE ? write_piece(g, sector, n, gpa, wait) :
 							     read_piece(g, sector, n, gpa, wait);
 
+		if (wait->bytes && !small && wait->status == ERR_BUSY) {
+			wait->bytes = 0;
+			small = true;
+			continue;
+		}
+		if (wait->bytes && done) {
+			v->block_at = *r;
+			v->block_done = done;
+		}
 		if (result)
 			return result;
-		gpa += (uint64_t)n * AERO_SECTOR_BYTES;
-		sector += n;
-		left -= n;
+		done += n;
 	}
 	return 0;
 }
 
-int64_t block_request(struct guest *g, const struct aero_block_req *r, struct block_wait *wait)
+int64_t block_request(struct vcpu *v, const struct aero_block_req *r, struct block_wait *wait)
 {
+	struct guest *g = v->guest;
+
 	wait->bytes = 0;
 	if (g->disk.sector_count == 0)
 		return -AERO_ENOENT;
@@ -203,7 +272,7 @@ int64_t block_request(struct guest *g, const struct aero_block_req *r, struct bl
 		return result;
 	if (r->op == AERO_BLOCK_FLUSH)
 		return platform_disk_flush(g->disk.disk) == OK ? 0 : -AERO_EIO;
-	result = transfer(g, r, wait);
+	result = transfer(v, r, wait);
 	if (result == 0 && r->op == AERO_BLOCK_READ) {
 		g->disk.reads++;
 		g->disk.read_sectors += r->sectors;

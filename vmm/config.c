@@ -3,9 +3,9 @@
 
 #include <libfdt.h>
 
-#include "vmm/base/fmt.h"
 #include "vmm/base/parse.h"
 #include "vmm/base/string.h"
+#include "vmm/config_value.h"
 #include "vmm/platform.h"
 
 #define COMPATIBLE  "aerostat,config-1"
@@ -14,187 +14,49 @@
 #define SHARES_MAX  100000u
 #define COUNT_MAX   CONFIG_GUEST_MAX
 #define RESERVE_DEFAULT MIB(1)
-
-struct parser {
-	const void *dtb;
-	struct config *out;
-	char *error; /* CONFIG_ERROR_BYTES */
-};
+#define DEADLINE_MS     2000u
+#define DEADLINE_MS_MAX 3600000u
 
 struct property {
 	const char *name;
-	status_t (*take)(struct parser *p, int node, const char *name, void *to);
+	status_t (*take)(struct config_parser *p, int node, const char *name, void *to);
 	size_t offset; /* of the destination in the struct that the node fills */
 };
 
-static const char *node_name(const struct parser *p, int node)
+static status_t take_kernel(struct config_parser *p, int node, const char *name, void *to)
 {
-	const char *name = fdt_get_name(p->dtb, node, NULL);
-
-	return name && *name ? name : "/";
+	return config_take_string(p, node, name, to, CONFIG_KERNEL_BYTES);
 }
 
-static status_t complain(struct parser *p, int node, const char *name, const char *fmt, ...)
-	PRINTF(4, 5);
-
-/* "node vm, memory: ..." */
-static status_t complain(struct parser *p, int node, const char *name, const char *fmt, ...)
+static status_t take_cmdline(struct config_parser *p, int node, const char *name, void *to)
 {
-	va_list ap;
-	int n = fmt_snprintf(p->error, CONFIG_ERROR_BYTES, "node %.40s%s%.32s: ", node_name(p, node),
-		name ? ", " : "", name ? name : "");
-
-	va_start(ap, fmt);
-	if (n < CONFIG_ERROR_BYTES)
-		fmt_vsnprintf(p->error + n, (size_t)(CONFIG_ERROR_BYTES - n), fmt, ap);
-	va_end(ap);
-	return ERR_FORMAT;
-}
-
-/* ---- values ------------------------------------------------------------------------------------ */
-
-/* One terminated string, printable. NULL, having complained, if it is not. */
-static const char *take_text(struct parser *p, int node, const char *name)
-{
-	int bytes;
-	const char *s = fdt_getprop(p->dtb, node, name, &bytes);
-
-	if (!s || bytes < 1 || memchr(s, 0, (size_t)bytes) != s + bytes - 1) {
-		(void)complain(p, node, name, "should be one string, as in %s = \"...\"", name);
-		return NULL;
-	}
-	for (const char *c = s; *c; c++)
-		if (*c < ' ' || *c > '~') {
-			(void)complain(p, node, name, "has a character that is not plain ASCII");
-			return NULL;
-		}
-	return s;
-}
-
-/* A property has no type: "16M" and a cell are both four bytes. Printable and terminated is text. */
-static bool looks_like_text(const uint8_t *value, int bytes)
-{
-	for (int i = 0; i < bytes - 1; i++)
-		if (value[i] < ' ' || value[i] > '~')
-			return false;
-	return bytes > 1 && !value[bytes - 1];
-}
-
-static status_t take_size(struct parser *p, int node, const char *name, void *to)
-{
-	uint64_t *out = to;
-	int bytes;
-	const uint8_t *cells = fdt_getprop(p->dtb, node, name, &bytes);
-
-	bool text_like = looks_like_text(cells, bytes);
-	if (bytes == 4 && !text_like) {
-		*out = fdt32_ld((const fdt32_t *)(const void *)cells);
-		return OK;
-	}
-	if (bytes == 8 && !text_like) {
-		*out = fdt64_ld((const fdt64_t *)(const void *)cells);
-		return OK;
-	}
-	const char *text = take_text(p, node, name);
-
-	if (!text)
-		return ERR_FORMAT;
-	status_t s = parse_size(text, KIB(1), out);
-	if (s != OK)
-		return complain(p, node, name, "\"%.24s\" is %s; write \"16M\", \"512K\" or \"2G\"", text,
-			s == ERR_RANGE ? "too large" : "not a size");
-	return OK;
-}
-
-static status_t take_u32(struct parser *p, int node, const char *name, void *to)
-{
-	int bytes;
-	const fdt32_t *cell = fdt_getprop(p->dtb, node, name, &bytes);
-
-	if (bytes != 4)
-		return complain(p, node, name, "should be one number, as in %s = <1>", name);
-	*(uint32_t *)to = fdt32_ld(cell);
-	return OK;
-}
-
-/* xl's form: "0-3,5". A single digit of text cannot be mistaken for a cell: it has two bytes. */
-static status_t take_cpus(struct parser *p, int node, const char *name, void *to)
-{
-	const char *text = take_text(p, node, name);
-
-	if (!text)
-		return ERR_FORMAT;
-	status_t s = parse_cpus(text, to);
-	if (s != OK)
-		return complain(p, node, name, "\"%.24s\" %s; write \"0\", \"0-3\" or \"0-1,3\"", text,
-			s == ERR_RANGE ? "names a CPU above 63, or a range backwards" : "is not a list of CPUs");
-	return OK;
-}
-
-static status_t take_flag(struct parser *p, int node, const char *name, void *to)
-{
-	int bytes;
-
-	(void)fdt_getprop(p->dtb, node, name, &bytes);
-	if (bytes != 0)
-		return complain(p, node, name, "takes no value: write just \"%s;\"", name);
-	*(bool *)to = true;
-	return OK;
-}
-
-static status_t take_flag_off(struct parser *p, int node, const char *name, void *to)
-{
-	status_t s = take_flag(p, node, name, to);
-
-	*(bool *)to = false;
-	return s;
-}
-
-static status_t take_string(struct parser *p, int node, const char *name, char *to, size_t bytes)
-{
-	const char *text = take_text(p, node, name);
-
-	if (!text)
-		return ERR_FORMAT;
-	if (!str_copy(to, bytes, text))
-		return complain(p, node, name, "is longer than %lu characters", bytes - 1);
-	return OK;
-}
-
-static status_t take_kernel(struct parser *p, int node, const char *name, void *to)
-{
-	return take_string(p, node, name, to, CONFIG_KERNEL_BYTES);
-}
-
-static status_t take_cmdline(struct parser *p, int node, const char *name, void *to)
-{
-	return take_string(p, node, name, to, CONFIG_CMDLINE_BYTES);
+	return config_take_string(p, node, name, to, CONFIG_CMDLINE_BYTES);
 }
 
 static bool name_is_good(const char *name);
 
-static status_t take_share(struct parser *p, int node, const char *name, void *to)
+static status_t take_share(struct config_parser *p, int node, const char *name, void *to)
 {
-	const char *text = take_text(p, node, name);
+	const char *text = config_take_text(p, node, name);
 
 	if (!text)
 		return ERR_FORMAT;
 	if (!name_is_good(text) || !str_copy(to, CONFIG_SHARE_BYTES, text))
-		return complain(p, node, name,
+		return config_complain(p, node, name,
 			"should be \"none\", \"own\" or a group's name: letters, digits, - and _, at most %u",
 			CONFIG_SHARE_BYTES - 1);
 	return OK;
 }
 
-static status_t check_compatible(struct parser *p, int node, const char *name, void *to)
+static status_t check_compatible(struct config_parser *p, int node, const char *name, void *to)
 {
 	(void)to;
-	const char *text = take_text(p, node, name);
+	const char *text = config_take_text(p, node, name);
 
 	if (!text)
 		return ERR_FORMAT;
 	if (strcmp(text, COMPATIBLE))
-		return complain(p, node, name, "is \"%.40s\"; this version reads \"%s\"", text, COMPATIBLE);
+		return config_complain(p, node, name, "is \"%.40s\"; this version reads \"%s\"", text, COMPATIBLE);
 	return OK;
 }
 
@@ -211,7 +73,7 @@ static void list_names(const struct property *table, size_t count, char *buf, si
 }
 
 /* Each property of `node` goes through the table into `base`; an unknown one is an error. */
-static status_t take_properties(struct parser *p, int node, const struct property *table,
+static status_t take_properties(struct config_parser *p, int node, const struct property *table,
 	size_t count, void *base)
 {
 	char known[120];
@@ -222,14 +84,14 @@ static status_t take_properties(struct parser *p, int node, const struct propert
 		const char *name = NULL;
 		size_t i = 0;
 		if (!fdt_getprop_by_offset(p->dtb, at, &name, NULL) || !name)
-			return complain(p, node, NULL, "a property cannot be read: the file is damaged");
+			return config_complain(p, node, NULL, "a property cannot be read: the file is damaged");
 		while (i < count && strcmp(name, table[i].name))
 			i++;
 		if (i < count && (seen & 1u << i))
-			return complain(p, node, name, "is given twice; keep one");
+			return config_complain(p, node, name, "is given twice; keep one");
 		if (i == count) {
 			list_names(table, count, known, sizeof(known));
-			return complain(p, node, name, "unknown property; known: %s", known);
+			return config_complain(p, node, name, "unknown property; known: %s", known);
 		}
 		seen |= 1u << i;
 		status_t s = table[i].take(p, node, name, (char *)base + table[i].offset);
@@ -247,48 +109,52 @@ struct guest_node {
 #define GUEST(field) offsetof(struct guest_node, guest.field)
 
 static const struct property guest_properties[] = {
-	{ "count", take_u32, offsetof(struct guest_node, count) },
-	{ "memory", take_size, GUEST(memory_bytes) },
-	{ "min", take_size, GUEST(min_bytes) },
-	{ "max", take_size, GUEST(max_bytes) },
-	{ "shares", take_u32, GUEST(shares) },
-	{ "vcpus", take_u32, GUEST(vcpus) },
-	{ "cpu-shares", take_u32, GUEST(cpu_shares) },
-	{ "cpus", take_cpus, GUEST(cpus) },
+	{ "count", config_take_u32, offsetof(struct guest_node, count) },
+	{ "memory", config_take_size, GUEST(memory_bytes) },
+	{ "min", config_take_size, GUEST(min_bytes) },
+	{ "max", config_take_size, GUEST(max_bytes) },
+	{ "shares", config_take_u32, GUEST(shares) },
+	{ "vcpus", config_take_u32, GUEST(vcpus) },
+	{ "cpu-shares", config_take_u32, GUEST(cpu_shares) },
+	{ "cpus", config_take_cpus, GUEST(cpus) },
 	{ "kernel", take_kernel, GUEST(kernel) },
-	{ "disk", take_size, GUEST(disk_bytes) },
+	{ "disk", config_take_size, GUEST(disk_bytes) },
 	{ "cmdline", take_cmdline, GUEST(cmdline) },
-	{ "noauto", take_flag_off, GUEST(autostart) },
-	{ "debug", take_flag, GUEST(debug) },
-	{ "huge", take_flag, GUEST(huge) },
+	{ "noauto", config_take_flag_off, GUEST(autostart) },
+	{ "debug", config_take_flag, GUEST(debug) },
+	{ "huge", config_take_flag, GUEST(huge) },
 	{ "share", take_share, GUEST(share) },
+	{ "deadline", config_take_u32, GUEST(deadline_ms) },
 };
 
-static status_t check_guest(struct parser *p, int node, const struct config_guest *g)
+static status_t check_guest(struct config_parser *p, int node, const struct config_guest *g)
 {
 	char a[16], b[16];
 
 	if (!g->memory_bytes)
-		return complain(p, node, "memory", "is missing; write memory = \"16M\"");
+		return config_complain(p, node, "memory", "is missing; write memory = \"16M\"");
 	if (g->memory_bytes < MEMORY_MIN || g->memory_bytes > MEMORY_MAX || g->memory_bytes % MIB(2))
-		return complain(p, node, "memory", "is %s; should be 4M to 64G, a multiple of 2M",
+		return config_complain(p, node, "memory", "is %s; should be 4M to 64G, a multiple of 2M",
 			format_size(a, sizeof(a), g->memory_bytes));
 	if (g->max_bytes > g->memory_bytes)
-		return complain(p, node, "max", "is %s, more than memory, %s",
+		return config_complain(p, node, "max", "is %s, more than memory, %s",
 			format_size(a, sizeof(a), g->max_bytes),
 			format_size(b, sizeof(b), g->memory_bytes));
 	if (g->min_bytes > g->max_bytes)
-		return complain(p, node, "min", "is %s, more than max, %s",
+		return config_complain(p, node, "min", "is %s, more than max, %s",
 			format_size(a, sizeof(a), g->min_bytes), format_size(b, sizeof(b), g->max_bytes));
 	if (g->shares < 1 || g->shares > SHARES_MAX)
-		return complain(p, node, "shares", "is %u; should be 1 to %u", g->shares, SHARES_MAX);
+		return config_complain(p, node, "shares", "is %u; should be 1 to %u", g->shares, SHARES_MAX);
 	if (g->vcpus < 1 || g->vcpus > CONFIG_VCPU_MAX)
-		return complain(p, node, "vcpus", "is %u; should be 1 to %u", g->vcpus, CONFIG_VCPU_MAX);
+		return config_complain(p, node, "vcpus", "is %u; should be 1 to %u", g->vcpus, CONFIG_VCPU_MAX);
 	if (g->cpu_shares < 1 || g->cpu_shares > SHARES_MAX)
-		return complain(p, node, "cpu-shares", "is %u; should be 1 to %u", g->cpu_shares,
+		return config_complain(p, node, "cpu-shares", "is %u; should be 1 to %u", g->cpu_shares,
 			SHARES_MAX);
+	if (g->deadline_ms > DEADLINE_MS_MAX)
+		return config_complain(p, node, "deadline", "is %u; should be 0 (never) to %u milliseconds",
+			g->deadline_ms, DEADLINE_MS_MAX);
 	if (!g->kernel[0])
-		return complain(p, node, "kernel", "is missing; write kernel = \"guest.elf\"");
+		return config_complain(p, node, "kernel", "is missing; write kernel = \"guest.elf\"");
 	return OK;
 }
 
@@ -325,26 +191,26 @@ static void number_group(const struct config *c, struct config_guest *g)
 	g->share_group = (uint16_t)(i + 1);
 }
 
-static status_t add_guest(struct parser *p, int node, struct config_guest *g)
+static status_t add_guest(struct config_parser *p, int node, struct config_guest *g)
 {
 	if (p->out->guest_count == CONFIG_GUEST_MAX)
-		return complain(p, node, NULL, "more than %u guests in all", CONFIG_GUEST_MAX);
+		return config_complain(p, node, NULL, "more than %u guests in all", CONFIG_GUEST_MAX);
 	if (name_is_taken(p->out, g->name))
-		return complain(p, node, NULL, "there is a guest \"%s\" already", g->name);
+		return config_complain(p, node, NULL, "there is a guest \"%s\" already", g->name);
 	number_group(p->out, g);
 	p->out->guest[p->out->guest_count++] = *g;
 	return OK;
 }
 
-static status_t take_guest(struct parser *p, int node)
+static status_t take_guest(struct config_parser *p, int node)
 {
 	struct guest_node n = {
 		.guest = { .shares = 1000, .vcpus = 1, .cpu_shares = 1000, .cpus = UINT64_MAX, .autostart = true, .min_bytes = UINT64_MAX,
-			.max_bytes = UINT64_MAX, .share = "own" },
+			.max_bytes = UINT64_MAX, .deadline_ms = DEADLINE_MS, .share = "own" },
 		.count = UINT32_MAX,
 	};
 	struct config_guest *g = &n.guest;
-	const char *name = node_name(p, node);
+	const char *name = config_node_name(p, node);
 	status_t s = take_properties(p, node, guest_properties, ARRAY_COUNT(guest_properties), &n);
 
 	if (s != OK)
@@ -357,9 +223,9 @@ static status_t take_guest(struct parser *p, int node)
 	if (s != OK)
 		return s;
 	if (fdt_first_subnode(p->dtb, node) >= 0)
-		return complain(p, node, NULL, "a guest has no nodes below it");
+		return config_complain(p, node, NULL, "a guest has no nodes below it");
 	if (!name_is_good(name) || strlen(name) > CONFIG_NAME_BYTES - 4)
-		return complain(p, node, NULL,
+		return config_complain(p, node, NULL,
 			"a guest's name is letters, digits, - and _, not a digit first, nor -, nor \"all\", "
 			"at most %u long",
 			CONFIG_NAME_BYTES - 4);
@@ -368,7 +234,7 @@ static status_t take_guest(struct parser *p, int node)
 		return add_guest(p, node, g);
 	}
 	if (n.count < 1 || n.count > COUNT_MAX)
-		return complain(p, node, "count", "is %u; should be 1 to %u", n.count, COUNT_MAX);
+		return config_complain(p, node, "count", "is %u; should be 1 to %u", n.count, COUNT_MAX);
 	for (uint32_t i = 0; i < n.count && s == OK; i++) {
 		fmt_snprintf(g->name, sizeof(g->name), "%s%u", name, i);
 		s = add_guest(p, node, g);
@@ -376,7 +242,7 @@ static status_t take_guest(struct parser *p, int node)
 	return s;
 }
 
-static status_t take_guests(struct parser *p, int node)
+static status_t take_guests(struct config_parser *p, int node)
 {
 	int guest;
 	status_t s = take_properties(p, node, NULL, 0, NULL);
@@ -390,47 +256,51 @@ static status_t take_guests(struct parser *p, int node)
 }
 
 static const struct property disk_properties[] = {
-	{ "index", take_u32, offsetof(struct config, disk_index) },
+	{ "index", config_take_u32, offsetof(struct config, disk_index) },
 };
 
 static const struct property root_properties[] = {
 	{ "compatible", check_compatible, 0 },
-	{ "pool", take_size, offsetof(struct config, pool_bytes) },
-	{ "reserve", take_size, offsetof(struct config, reserve_bytes) },
-	{ "scrub-idle", take_flag, offsetof(struct config, scrub_idle) },
-	{ "no-scrub-idle", take_flag_off, offsetof(struct config, scrub_idle) },
-	{ "debug", take_flag, offsetof(struct config, debug_commands) },
+	{ "pool", config_take_size, offsetof(struct config, pool_bytes) },
+	{ "reserve", config_take_size, offsetof(struct config, reserve_bytes) },
+	{ "scrub-idle", config_take_flag, offsetof(struct config, scrub_idle) },
+	{ "no-scrub-idle", config_take_flag_off, offsetof(struct config, scrub_idle) },
+	{ "debug", config_take_flag, offsetof(struct config, debug_commands) },
+	{ "swap", config_take_size, offsetof(struct config, swap_bytes) },
+	{ "compressed", config_take_size, offsetof(struct config, compressed_bytes) },
 };
 
-static status_t take_node(struct parser *p, int node)
+static status_t take_node(struct config_parser *p, int node)
 {
-	const char *name = node_name(p, node);
+	const char *name = config_node_name(p, node);
 
 	if (!strcmp(name, "guests"))
 		return take_guests(p, node);
 	if (strcmp(name, "disk"))
-		return complain(p, node, NULL, "unknown node; / holds disk and guests");
+		return config_complain(p, node, NULL, "unknown node; / holds disk and guests");
 	status_t s = take_properties(p, node, disk_properties, ARRAY_COUNT(disk_properties), p->out);
 	if (s == OK && p->out->disk_index >= PLATFORM_DISK_MAX)
-		s = complain(p, node, "index", "is %u; should be 0 to %u", p->out->disk_index,
+		s = config_complain(p, node, "index", "is %u; should be 0 to %u", p->out->disk_index,
 			PLATFORM_DISK_MAX - 1);
 	return s;
 }
 
-static status_t check_whole(struct parser *p)
+static status_t check_whole(struct config_parser *p)
 {
 	struct config *c = p->out;
 	char a[16], b[16];
 
 	if (!fdt_getprop(p->dtb, 0, "compatible", NULL))
-		return complain(p, 0, "compatible", "is missing; write compatible = \"%s\"", COMPATIBLE);
+		return config_complain(p, 0, "compatible", "is missing; write compatible = \"%s\"", COMPATIBLE);
 	if (c->pool_bytes != UINT64_MAX && c->pool_bytes / 2 < c->reserve_bytes)
-		return complain(p, 0, "pool", "%s is less than twice the reserve, %s",
+		return config_complain(p, 0, "pool", "%s is less than twice the reserve, %s",
 			format_size(a, sizeof(a), c->pool_bytes),
 			format_size(b, sizeof(b), c->reserve_bytes));
+	if (c->swap_bytes && c->disk_index == UINT32_MAX)
+		return config_complain(p, 0, "swap", "needs a disk; write disk { index = <1>; };");
 	for (uint32_t i = 0; i < c->guest_count; i++)
 		if (c->guest[i].disk_bytes && c->disk_index == UINT32_MAX)
-			return complain(p, 0, NULL, "guest %s wants a disk, and there is no disk node; "
+			return config_complain(p, 0, NULL, "guest %s wants a disk, and there is no disk node; "
 				"write disk { index = <1>; };", c->guest[i].name);
 	return OK;
 }
@@ -447,11 +317,11 @@ static bool version_is_known(const void *dtb)
 status_t config_parse(const void *dtb, uint64_t bytes, struct config *out,
 	char error[CONFIG_ERROR_BYTES])
 {
-	struct parser p = { dtb, out, error };
+	struct config_parser p = { dtb, out, error };
 	int node;
 
 	*out = (struct config){ .pool_bytes = UINT64_MAX, .reserve_bytes = RESERVE_DEFAULT,
-		.scrub_idle = true, .disk_index = UINT32_MAX };
+		.scrub_idle = true, .disk_index = UINT32_MAX, .compressed_bytes = UINT64_MAX };
 	error[0] = '\0';
 	if (!dtb || bytes < sizeof(struct fdt_header) || !version_is_known(dtb) ||
 		fdt_check_full(dtb, (size_t)bytes) != 0) {

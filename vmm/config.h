@@ -3,10 +3,10 @@
  * plain structs. docs/config.md describes each property. A mistake gives ERR_FORMAT and one
  * sentence that names the node, the property, what was wrong and what would do.
  *
- *   / { compatible = "aerostat,config-1"; pool = "120M"; reserve = "1M"; scrub-idle; debug;
+ *   / { compatible = "aerostat,config-1"; pool = "120M"; reserve = "1M"; scrub-idle; debug; swap = "64M"; compressed = "30M";
  *       disk { index = <1>; };
  *       guests { vm { count = <10>; memory = "16M"; min = "4M"; max = "16M"; shares = <1000>;
- *                     vcpus = <2>; cpu-shares = <1000>; cpus = "0-3,5"; kernel = "guest.elf"; disk = "32M"; cmdline = "..."; share = "web"; noauto; debug; }; }; };
+ *                     vcpus = <2>; cpu-shares = <1000>; cpus = "0-3,5"; kernel = "guest.elf"; disk = "32M"; cmdline = "..."; share = "web"; deadline = <2000>; noauto; debug; }; }; };
  *
  * `count = <n>` makes n guests named vm0 .. vm(n-1). Sizes are strings (a bare number: KiB) or
  * cells (bytes).
@@ -40,6 +40,7 @@ struct config_guest {
 	bool share_none;
 	bool autostart;        /* not `noauto` */
 	bool debug;            /* may use AERO_HC_DEBUG */
+	uint32_t deadline_ms;  /* so long it may hold more than it should; then the ladder takes it; 0: never */
 	bool huge;             /* `huge;`: populate 2 MiB at a time while the pool is roomy */
 };
 
@@ -48,6 +49,8 @@ struct config {
 	uint64_t reserve_bytes; /* emergency pages inside the pool; default 1 MiB */
 	bool scrub_idle;        /* default true; `no-scrub-idle;` */
 	bool debug_commands;    /* `debug;` */
+	uint64_t swap_bytes;    /* of that disk, at its end; 0: no swap */
+	uint64_t compressed_bytes; /* the compressed store holds at most; UINT64_MAX: a quarter of the pool; 0: off */
 	uint32_t disk_index;    /* platform disk for guests' regions; UINT32_MAX: none */
 	uint32_t guest_count;
 	struct config_guest guest[CONFIG_GUEST_MAX];

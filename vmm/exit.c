@@ -33,6 +33,12 @@ static __attribute__((noinline)) enum exit_action fault_rest(
 
 	if (result == P2M_FAULT_WAIT)
 		return memwait_fault(v, gpa, v->virt->exit.slat.access);
+	if (result == P2M_FAULT_DISK)
+		return memwait_disk(v, gpa);
+	if (result == P2M_FAULT_LOST) {
+		guest_page_lost(v->guest);
+		return EXIT_YIELD;
+	}
 	v->access_outside++;
 	guest_log(v->guest, LOG_DEBUG, "access outside its memory at 0x%llx",
 		(unsigned long long)gpa.v);

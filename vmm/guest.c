@@ -244,6 +244,8 @@ static struct guest *alloc_guest(const struct config_guest *config)
 	}
 	g->id = new_id();
 	g->created_ns = platform_ns();
+	g->ladder.limit_pages = UINT64_MAX;
+	g->ladder.reclaim.seed = platform_tsc() | 1;
 	spinlock_init(&g->lock, LOCK_RANK_GUEST);
 	list_init(&g->link);
 	gconsole_init(&g->console);
@@ -394,6 +396,15 @@ void guest_shutdown(struct guest *g, const char *reason, bool reboot)
 	log_info("guest %s is down: %s", g->config.name, reason);
 	if (reboot)
 		__atomic_store_n(&guests.reboot_wanted, true, __ATOMIC_RELEASE);
+}
+
+void guest_page_lost(struct guest *g)
+{
+	const struct p2m *p = &g->p2m;
+
+	guest_crash(g, "its page at 0x%llx is lost: swap slot %llu, %s",
+		(unsigned long long)p->lost_gfn.v << PAGE_SHIFT, (unsigned long long)p->lost_slot,
+		p->lost_why ? p->lost_why : "it cannot be had");
 }
 
 static void restart(struct guest *g)

@@ -5,7 +5,7 @@
 #pragma once
 
 #include "balloon/balloon.h"
-#include "mm/p2m.h"
+#include "mm/reclaim.h"
 #include "vmm/base/list.h"
 #include "vmm/base/log.h"
 #include "vmm/config.h"
@@ -50,14 +50,19 @@ struct vcpu {
 	uint32_t wait_access;
 	bool wait_kernel;         /* its kernel does, not a process in it */
 	bool wait_interruptible;  /* it could take an interrupt where it stands */
+	bool wait_disk;           /* for a page that is being read from swap, not for a frame */
 	uint64_t wait_free_pages; /* free in the pool at the last try, or fewer since */
 	uint64_t wait_retry_tsc;  /* tried again by then even if nothing seems to have changed */
 	uint64_t wait_enter_tsc;  /* not entered for an interrupt before this */
 	uint64_t wait_ns_total, wait_count;
+	uint64_t disk_wait_ns_total, disk_wait_count;
 	/* what a hypercall that must wait could not get at; owner CPU only */
 	gpa_t call_gpa;
 	uint64_t call_bytes;
 	uint32_t call_access;
+	/* a block request that has to wait for a page on its way in: where it goes on */
+	struct aero_block_req block_at;
+	uint32_t block_done; /* sectors */
 	struct aero_range *ranges; /* AERO_RANGE_MAX: a balloon call's copy */
 	uint64_t hypercalls[32];   /* by number */
 	uint64_t hypercall_errors;
@@ -103,6 +108,16 @@ struct guest {
 	uint32_t vcpu_count;
 	struct vcpu vcpu[GUEST_VCPU_MAX];
 	struct virt_vcpu *peers[GUEST_VCPU_MAX]; /* of vcpu[]: what they send each other interrupts by */
+	struct { /* the ladder's, CPU 0's: vmm/ladder.h */
+		uint64_t limit_pages; /* frames it may hold; UINT64_MAX: no limit */
+		/* of the policy's last step, for its next (balloon/policy.h) */
+		uint64_t rate_pages, withheld_pages, entitled_pages, over_since_ns;
+		/* pages that it touched when they were out, decaying: until when, and those counted so far */
+		uint64_t refault_pages, refault_ns, refault_seen;
+		uint64_t freed;       /* pages, since it was created */
+		enum reclaim_limit obstacle; /* of the last step */
+		struct reclaim reclaim;
+	} ladder;
 	uint8_t event_vector; /* 0: none */
 	uint32_t event_pending; /* AERO_EVENT_*; atomic: raised under any lock */
 	uint64_t created_ns;
@@ -126,6 +141,8 @@ status_t guest_unpause(struct guest *g) MUST_CHECK; /* ERR_BUSY: not PAUSED */
 /* From its exit path: the guest fails or ends; the others go on. */
 void guest_crash(struct guest *g, const char *fmt, ...) PRINTF(2, 3);
 void guest_shutdown(struct guest *g, const char *reason, bool reboot);
+/* A page of it cannot be had any more: it fails, with the page in its reason. From its exit path. */
+void guest_page_lost(struct guest *g);
 
 /* Destroys and creates again those that asked for a reboot. Between vCPUs only. */
 void guest_poll(void);

@@ -13,16 +13,21 @@
 #define HC_AGAIN INT64_MIN       /* a page is not to be had now: wait, then run it again */
 #define HC_GONE  (INT64_MIN + 1) /* the guest is not RUNNING any more */
 #define HC_DISK  (INT64_MIN + 2) /* another has the disk: run it again later */
+#define HC_SWAP  (INT64_MIN + 3) /* call_gpa is being read from swap: run it again then */
 
 #define CONSOLE_CHUNK 256u
 #define SCRUB_MAX     8192u /* frames a call: bounds its time */
 
 typedef int64_t (*hc_fn)(struct vcpu *v, uint64_t a, uint64_t b, uint64_t c);
 
-/* A copy failed. The range was checked, so it is memory that is short, but for a hole in it. */
+/* A copy failed. The range was checked, so its memory is short, or out, but for a hole in it. */
 static int64_t copy_error(struct vcpu *v, status_t s, uint64_t gpa, uint64_t bytes, uint32_t access)
 {
-	if (s != ERR_NOMEM && s != ERR_LIMIT)
+	if (s == ERR_IO) {
+		guest_page_lost(v->guest);
+		return HC_GONE;
+	}
+	if (s != ERR_NOMEM && s != ERR_LIMIT && s != ERR_BUSY)
 		return -AERO_EFAULT;
 	v->call_gpa = GPA(gpa);
 	v->call_bytes = bytes;
@@ -99,15 +104,21 @@ static int64_t hc_block_io(struct vcpu *v, uint64_t gpa, uint64_t count, uint64_
 	for (; tried < count && sectors < BLOCK_CALL_SECTORS; tried++) {
 		if (tried && platform_tsc() >= until)
 			break;
-		req[tried].status = (int16_t)block_request(g, &req[tried], &wait);
+		req[tried].status = (int16_t)block_request(v, &req[tried], &wait);
 		if (wait.bytes)
 			break;
 		sectors += MIN(req[tried].sectors, HC_BLOCK_SECTORS_MAX);
 	}
 	disk_release();
-	if (wait.bytes && tried == 0)
-		return copy_error(v, ERR_NOMEM, wait.gpa.v, wait.bytes,
+	if (wait.bytes && tried == 0) {
+		/* What is written goes out from where it lies: its page stays in swap. */
+		v->call_gpa = wait.gpa;
+		if (wait.status == ERR_BUSY)
+			return HC_SWAP;
+		return copy_error(v, wait.status, wait.gpa.v, wait.bytes,
 			req[0].op == AERO_BLOCK_WRITE ? P2M_READ : P2M_WRITE);
+	}
+	v->block_done = 0; /* the guest makes the rest again when it likes: from the start */
 	s = p2m_copy_to(&g->p2m, GPA(gpa), req, tried * sizeof(req[0]));
 	return s == OK ? (int64_t)tried : -AERO_EFAULT;
 }
@@ -128,6 +139,13 @@ static int64_t hc_event_setup(struct vcpu *v, uint64_t vector, uint64_t b, uint6
 static int64_t hc_balloon_setup(struct vcpu *v, uint64_t gpa, uint64_t flags, uint64_t c)
 {
 	(void)c;
+	/* It will be pinned: brought in first, if it is out. */
+	if (gpa && gpa_to_gfn(GPA(gpa)).v < v->guest->p2m.gfn_count) {
+		enum p2m_fault_result r = p2m_fault(&v->guest->p2m, GPA(gpa), P2M_WRITE);
+
+		if (r != P2M_FAULT_MAPPED)
+			return copy_error(v, r == P2M_FAULT_LOST ? ERR_IO : ERR_NOMEM, gpa, 1, P2M_WRITE);
+	}
 	return balloon_hc_setup(&v->guest->balloon, GPA(gpa), flags, platform_ns());
 }
 
@@ -265,6 +283,10 @@ static enum exit_action finish(struct vcpu *v, int64_t result)
 		return EXIT_YIELD;
 	if (result == HC_AGAIN)
 		return memwait_hypercall(v, v->call_gpa, v->call_bytes, v->call_access);
+	if (result == HC_SWAP) {
+		virt_hypercall_again(v->virt);
+		return memwait_disk(v, v->call_gpa);
+	}
 	if (result == HC_DISK) {
 		virt_hypercall_again(v->virt);
 		return EXIT_DISK;

@@ -9,6 +9,7 @@
 #include "vmm/base/log.h"
 #include "vmm/base/parse.h"
 #include "vmm/block.h"
+#include "vmm/ladder.h"
 #include "vmm/console.h"
 #include "vmm/guest_build.h"
 #include "vmm/hv.h"
@@ -20,7 +21,7 @@
 #define LOW_MEMORY MIB(1)
 /* Kept out of the pool for the heap: each guest's structures and virtual CPU, and some to spare. */
 #define HEAP_PAGES_BASE  256u
-#define HEAP_PAGES_GUEST 16u
+#define HEAP_PAGES_GUEST 24u
 
 struct hv_memory hv_memory;
 
@@ -147,7 +148,8 @@ static void pool_init(void)
 {
 	uint64_t pages = hv_config.pool_bytes == UINT64_MAX ? UINT64_MAX :
 		hv_config.pool_bytes / PAGE_BYTES;
-	uint64_t heap = HEAP_PAGES_BASE + HEAP_PAGES_GUEST * MAX(hv_config.guest_count, 16u);
+	uint64_t heap = HEAP_PAGES_BASE + HEAP_PAGES_GUEST * MAX(hv_config.guest_count, 16u) +
+		ladder_heap_pages(&hv_config);
 	uint64_t emergency = hv_config.reserve_bytes / PAGE_BYTES;
 	struct frame_counts n;
 
@@ -202,6 +204,7 @@ _Noreturn void hv_main(const struct handoff *h, const struct handoff_mem *map)
 	compression_init();
 	pool_init();
 	block_init(&hv_config);
+	ladder_init(&hv_config);
 	sched_init();
 	start_guests();
 	sched_set_poll(console_poll);

@@ -3,6 +3,8 @@
 #include "vmm/overcommit.h"
 #include "vmm/platform.h"
 
+/* While a page is read from the disk, which is polled. */
+#define DISK_US 50u
 /* A waiter looks again after this time even if nothing changed that it can see (a max was raised). */
 #define RETRY_MS 5u
 /* And is entered for an interrupt no sooner than this, or one whose delivery waits too would spin. */
@@ -44,10 +46,32 @@ static bool grace(struct vcpu *v)
 	return true;
 }
 
+static void begin_wait(struct vcpu *v)
+{
+	if (v->wait_since_ns)
+		return;
+	v->wait_since_ns = platform_ns();
+	*(v->wait_disk ? &v->disk_wait_count : &v->wait_count) += 1;
+}
+
+enum exit_action memwait_disk(struct vcpu *v, gpa_t gpa)
+{
+	uint64_t now = platform_tsc();
+
+	v->wait_gpa = gpa;
+	v->wait_disk = true;
+	v->wait_interruptible = virt_interruptible(v->virt);
+	v->wait_retry_tsc = now + platform_tsc_khz * DISK_US / 1000;
+	v->wait_enter_tsc = now + platform_ms_to_tsc(ENTER_MS);
+	begin_wait(v);
+	return EXIT_WAIT;
+}
+
 enum exit_action memwait_fault(struct vcpu *v, gpa_t gpa, uint32_t access)
 {
 	uint64_t now = platform_tsc();
 
+	v->wait_disk = false;
 	v->wait_gpa = gpa;
 	v->wait_access = access;
 	v->wait_kernel = in_kernel(v);
@@ -58,10 +82,7 @@ enum exit_action memwait_fault(struct vcpu *v, gpa_t gpa, uint32_t access)
 	v->wait_free_pages = frame_pool_free();
 	v->wait_retry_tsc = now + platform_ms_to_tsc(RETRY_MS);
 	v->wait_enter_tsc = now + platform_ms_to_tsc(ENTER_MS);
-	if (v->wait_since_ns == 0) {
-		v->wait_since_ns = platform_ns();
-		v->wait_count++;
-	}
+	begin_wait(v);
 	return EXIT_WAIT;
 }
 
@@ -71,14 +92,27 @@ enum exit_action memwait_hypercall(struct vcpu *v, gpa_t gpa, uint64_t bytes, ui
 
 	virt_hypercall_again(v->virt);
 	for (uint64_t at = gpa.v; at < end; at = ALIGN_DOWN(at, PAGE_BYTES) + PAGE_BYTES) {
-		if (p2m_fault(&v->guest->p2m, GPA(at), access) == P2M_FAULT_WAIT)
+		switch (p2m_fault(&v->guest->p2m, GPA(at), access)) {
+		case P2M_FAULT_WAIT:
 			return memwait_fault(v, GPA(at), access);
+		case P2M_FAULT_DISK:
+			return memwait_disk(v, GPA(at));
+		case P2M_FAULT_LOST:
+			guest_page_lost(v->guest);
+			return EXIT_YIELD;
+		default:
+			break;
+		}
 	}
 	return EXIT_RESUME;
 }
 
 bool memwait_poll(struct vcpu *v, uint64_t now_tsc)
 {
+	if (v->wait_disk) {
+		v->wait_retry_tsc = now_tsc + platform_tsc_khz * DISK_US / 1000;
+		return p2m_ready(&v->guest->p2m, v->wait_gpa);
+	}
 	uint64_t free = frame_pool_free();
 	bool change = free > v->wait_free_pages || now_tsc >= v->wait_retry_tsc;
 

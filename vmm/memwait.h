@@ -21,6 +21,8 @@ static inline uint32_t memwait_grace_limit(uint64_t emergency_pages, uint32_t gu
 
 /* p2m_fault() said WAIT. Grace, or the vCPU waits. */
 enum exit_action memwait_fault(struct vcpu *v, gpa_t gpa, uint32_t access);
+/* The page at `gpa` is being read from swap: the vCPU waits until it can be had. */
+enum exit_action memwait_disk(struct vcpu *v, gpa_t gpa);
 /*
  * A hypercall could not get at [gpa, gpa + bytes), which lies in memory: it is put back to its start,
  * and the vCPU waits for the first page that is not to be had.

@@ -1,6 +1,7 @@
 #include "vmm/overcommit.h"
 
 #include "vmm/base/log.h"
+#include "vmm/ladder.h"
 #include "vmm/sched.h"
 
 #define MS 1000000ull
@@ -55,7 +56,7 @@ void overcommit_nudge(void)
 static bool waits(const struct guest *g)
 {
 	for (uint32_t i = 0; i < g->vcpu_count; i++)
-		if (g->vcpu[i].wait_since_ns)
+		if (g->vcpu[i].wait_since_ns && !g->vcpu[i].wait_disk)
 			return true;
 	return false;
 }
@@ -66,6 +67,23 @@ static uint64_t wanted_now(const struct balloon *b, uint64_t now_ns)
 	uint64_t halvings = (now_ns - MIN(b->pressure_ns, now_ns)) / WANTED_HALF_NS;
 
 	return halvings < 64 ? b->wanted_pages >> halvings : 0;
+}
+
+/*
+ * And for pages that it touched when they were out of RAM: it has shown that it needs them. The same decay.
+ */
+static uint64_t refaults_now(struct guest *g, uint64_t now_ns)
+{
+	uint64_t seen = g->p2m.fault_expand + g->p2m.fault_swap_in;
+	uint64_t halvings = (now_ns - MIN(g->ladder.refault_ns, now_ns)) / WANTED_HALF_NS;
+
+	if (halvings) {
+		g->ladder.refault_pages = halvings < 64 ? g->ladder.refault_pages >> halvings : 0;
+		g->ladder.refault_ns = now_ns;
+	}
+	g->ladder.refault_pages += seen - g->ladder.refault_seen;
+	g->ladder.refault_seen = seen;
+	return g->ladder.refault_pages;
 }
 
 /*
@@ -102,7 +120,7 @@ static void view_stats(const struct balloon *b, uint64_t now_ns, struct policy_g
 	out->growing = since > out->memory_pages / 64;
 }
 
-static void view_guest(const struct guest *g, uint64_t now_ns, struct policy_guest *out)
+static void view_guest(struct guest *g, uint64_t now_ns, struct policy_guest *out)
 {
 	const struct balloon *b = &g->balloon;
 
@@ -114,21 +132,30 @@ static void view_guest(const struct guest *g, uint64_t now_ns, struct policy_gue
 			MIN(g->p2m.table_count, g->p2m.account.max_pages),
 		.shares = g->config.shares,
 		.operator_pages = b->operator_pages,
-		.used_pages = g->p2m.pages[P2M_RAM],
+		.used_pages = p2m_resident(&g->p2m),
 		.balloon_pages = balloon_actual_pages(b),
 		.target_pages = b->target_pages,
 		.active_pages = UINT64_MAX,
+		.deadline_ns = g->config.deadline_ms * MS,
+		.swapped_pages = g->p2m.pages[P2M_SWAPPED],
+		.compressed_pages = g->p2m.pages[P2M_COMPRESSED],
+		.target_age_ns = now_ns - MIN(b->target_ns, now_ns),
+		.over_age_ns = g->ladder.over_since_ns ?
+			MAX(now_ns - MIN(g->ladder.over_since_ns, now_ns), 1u) : 0,
+		.rate_pages = g->ladder.rate_pages,
+		.withheld_pages = g->ladder.withheld_pages,
 		.has_driver = b->page && g->state == GUEST_RUNNING,
 		.backoff = cannot_give(b, now_ns),
 		.cap_pages = now_ns < b->cap_ns ? b->cap_pages : UINT64_MAX,
-		.wanted_pages = wanted_now(b, now_ns),
+		.wanted_pages = wanted_now(b, now_ns) + refaults_now(g, now_ns),
 		.pressed = pressed(b, now_ns),
 		.waiting = waits(g),
 	};
 	view_stats(b, now_ns, out);
 }
 
-/* Tables are the guests' too, but no balloon gives them back: they shrink the pool instead. */
+/* Tables are the guests' too, but no balloon gives them back: they shrink the pool instead. So does what holds the
+ * content of pages that are out, and what several have in common. */
 static uint32_t gather(uint64_t now_ns, struct policy_pool *pool)
 {
 	struct frame_counts c;
@@ -143,6 +170,7 @@ static uint32_t gather(uint64_t now_ns, struct policy_pool *pool)
 		tables += g->p2m.table_count;
 	}
 	frame_counts(&c);
+	tables += c.by_state[FRAME_ZPOOL] + c.by_state[FRAME_SHARED];
 	*pool = (struct policy_pool){
 		.pool_pages = c.pool_limit - MIN(tables, c.pool_limit),
 		.free_pages = c.pool_free,
@@ -185,9 +213,18 @@ static bool wait_for_stats(const struct policy_plan *plan, uint32_t n, uint64_t 
 
 static void apply(const struct policy_plan *plan, uint32_t n, uint64_t now_ns)
 {
-	for (uint32_t i = 0; i < n; i++)
-		balloon_set_target(&state.guest[i]->balloon, state.target[i].balloon_target_pages,
-			plan->spare_pages, now_ns);
+	for (uint32_t i = 0; i < n; i++) {
+		const struct policy_target *t = &state.target[i];
+		struct guest *g = state.guest[i];
+		uint64_t held = p2m_resident(&g->p2m), limit = t->resident_limit_pages;
+
+		balloon_set_target(&g->balloon, t->balloon_target_pages, plan->spare_pages, now_ns);
+		g->ladder.rate_pages = t->rate_pages;
+		g->ladder.withheld_pages = t->withheld_pages;
+		g->ladder.entitled_pages = t->entitled_pages;
+		g->ladder.over_since_ns = !t->over_target ? 0 : g->ladder.over_since_ns ? : now_ns;
+		ladder_set_limit(g, t->wait_over_target ? MIN(limit, held) : limit);
+	}
 }
 
 static bool anyone_needs(uint32_t n)

@@ -1,6 +1,7 @@
 /* Each CPU's loop: pick, run, put back, rest. docs/scheduling.md, "A CPU". */
 #include "vmm/disk_turn.h"
 #include "vmm/exit.h"
+#include "vmm/ladder.h"
 #include "vmm/overcommit.h"
 #include "vmm/platform.h"
 #include "vmm/sched_cpu.h"
@@ -14,6 +15,8 @@ static bool (*control_poll)(void); /* set once at boot */
 #define SCRUB_CHUNK 16u
 /* CPU 0 looks at the serial port at least this often. */
 #define CONTROL_MS  1u
+/* While pages are taken from guests, or the disk is at work, a vCPU's turn lasts no longer than this. */
+#define RECLAIM_US 200u
 
 /* One vCPU of a guest has made another ready. */
 static void wake_owner(struct virt_vcpu *v)
@@ -220,13 +223,21 @@ static void put_back(struct sched_cpu *c, struct vcpu *v, enum exit_action actio
 /* It got through a turn without waiting again. */
 static void wait_over(struct vcpu *v)
 {
-	v->wait_ns_total += platform_ns() - v->wait_since_ns;
+	*(v->wait_disk ? &v->disk_wait_ns_total : &v->wait_ns_total) += platform_ns() - v->wait_since_ns;
 	v->wait_since_ns = 0;
+}
+
+/* The slice's end, or sooner if this CPU has to look after pages on their way. */
+static uint64_t turn_end(const struct sched_cpu *c)
+{
+	if (LIKELY(!platform_disk_busy() && !(c->index == 0 && ladder_active())))
+		return c->slice_end_tsc;
+	return MIN(c->slice_end_tsc, c->charged_tsc + platform_tsc_khz * RECLAIM_US / 1000);
 }
 
 static void run(struct sched_cpu *c, struct vcpu *v)
 {
-	uint64_t start = c->charged_tsc, deadline = c->slice_end_tsc;
+	uint64_t start = c->charged_tsc, deadline = turn_end(c);
 	enum exit_action action;
 
 	if (UNLIKELY(hv_first_guest_tsc == 0)) {
@@ -276,6 +287,7 @@ static bool control(uint64_t now)
 	disk_turn_poll(now);
 	bool busy = control_poll && control_poll();
 
+	busy |= ladder_poll();
 	overcommit_poll(platform_ns());
 	guest_poll();
 	return busy;
@@ -288,6 +300,8 @@ bool sched_pass(void)
 
 	sched_park_point();
 	platform_listen();
+	if (platform_disk_busy())
+		(void)platform_disk_poll();
 	if (!list_empty(&c->halted))
 		poll_halted(c, now);
 	bool busy = c->index == 0 && control(now);
@@ -313,6 +327,8 @@ static uint64_t next_deadline(struct sched_cpu *c)
 	if (c->index == 0)
 		next = MIN(MIN(next, sched_waiters_next_tsc()),
 			platform_tsc() + platform_ms_to_tsc(CONTROL_MS));
+	if (platform_disk_busy())
+		next = MIN(next, platform_tsc() + platform_tsc_khz * RECLAIM_US / 4 / 1000);
 	return next;
 }
 

@@ -105,7 +105,7 @@ static int64_t request(struct guest *g, uint16_t op, uint64_t sector, uint32_t s
 {
 	struct aero_block_req r = { .sector = sector, .gpa = gpa, .sectors = sectors, .op = op };
 	struct block_wait wait;
-	int64_t result = block_request(g, &r, &wait);
+	int64_t result = block_request(&g->vcpu[0], &r, &wait);
 
 	assert_int_equal(wait.bytes, 0);
 	return result;

@@ -1,0 +1,55 @@
+/*
+ * Pages on their way out and back in: what the reclaim ladder does to a p2m. docs/reclaim.md.
+ *
+ * One CPU at a time holds and settles pages of a p2m; faults, copies and the balloon come from all.
+ */
+#pragma once
+
+#include "mm/p2m.h"
+
+#define EVICT_WINDOW 16u /* neighbouring pages that are held together */
+
+/* A page that p2m_hold() has unmapped. */
+struct evict_page {
+	gfn_t gfn;
+	mfn_t mfn; /* where its content is, as long as the entry says so */
+	/* for p2m_settle(): EMPTY, COMPRESSED, SWAPPED with its payload; RAM: mapped again as it was */
+	enum p2m_state to;
+	uint64_t payload;
+	bool gone; /* out of p2m_settle(): it is in that state now, and its frame is free */
+};
+
+/* What a window has to offer. */
+enum evict_found {
+	EVICT_PAGES, /* some were held, or there are none to hold */
+	EVICT_HUGE,  /* it lies in a 2 MiB leaf, which nobody has split */
+	EVICT_NONE,  /* nothing of the 2 MiB that it lies in is RAM */
+};
+
+/*
+ * Unmaps those of the `count` (<= EVICT_WINDOW) pages from `first` on that are RAM, not pinned and not part of
+ * a 2 MiB leaf: RAM -> IN_FLIGHT, and one flush. `out` has room for all; *held gets how many.
+ */
+enum evict_found p2m_hold(struct p2m *p, gfn_t first, uint32_t count, struct evict_page *out,
+	uint32_t *held);
+
+/* Is it still held? Without that its frame may be anybody's: what was read of it is worth nothing. */
+bool p2m_held(struct p2m *p, const struct evict_page *page);
+
+/*
+ * Those that are still held get their new states and `gone`, and their frames are freed in one round. Of the
+ * others the caller drops what it had put away. Returns how many frames were freed.
+ */
+uint32_t p2m_settle(struct p2m *p, struct evict_page *pages, uint32_t count);
+
+/* A copy of the object of a COMPRESSED page, by handle; it stays. False: it is no longer there. */
+bool p2m_take_compressed(struct p2m *p, gfn_t gfn, uint64_t handle, void *buf, uint32_t *bytes);
+/*
+ * COMPRESSED, by handle: becomes SWAPPED in `slot`. False: it is no longer there; the caller drops the
+ * slot. True: the object has been freed.
+ */
+bool p2m_restore_to_swap(struct p2m *p, gfn_t gfn, uint64_t handle, uint64_t slot);
+
+/* What faults and copies need for pages that are out: two pages for each of `cpus` CPUs, from the heap. Once, at boot.
+ * ERR_NOMEM. */
+status_t p2m_scratch_init(uint32_t cpus) MUST_CHECK;

@@ -1,0 +1,257 @@
+#include "vmm/ladder.h"
+
+#include "mm/heap.h"
+#include "mm/swap.h"
+#include "mm/zstore.h"
+#include "vmm/base/fmt.h"
+#include "vmm/block.h"
+#include "vmm/hv.h"
+#include "vmm/platform.h"
+
+/* A guest is brought a little below its limit, so that its next fault finds a frame. */
+#define HEADROOM    32u
+#define REST_MS     4u  /* pages lie unmapped for so long before they go: those in use come back in that time */
+#define GUESTS_POLL 2u  /* that one poll takes a step of */
+#define WRITE_BACK  8u
+
+static struct {
+	/* set once at boot */
+	uint32_t disk;
+	uint64_t first_sector;
+	char *buffers;
+	uint64_t zstore_max;
+	bool compress, swap;
+	struct disk_io io[SWAP_BUFFERS]; /* one a buffer, by its place */
+	/* CPU 0's */
+	struct guest *last; /* whose turn was last; compared only */
+	bool active;
+	uint64_t full_logged_ns;
+} ladder;
+
+/* ---- swap on the disk -------------------------------------------------------------------------- */
+
+static void io_done(struct disk_io *io)
+{
+	swap_done(io->ctx, io->status);
+}
+
+static status_t io_submit(struct swap_io *io)
+{
+	uint64_t index = (uint64_t)((char *)io->buf - ladder.buffers) / (SWAP_GROUP * PAGE_BYTES);
+	struct disk_io *d = &ladder.io[index];
+
+	*d = (struct disk_io){
+		.disk = ladder.disk,
+		.write = io->write,
+		.sector = ladder.first_sector + io->first * (PAGE_BYTES / AERO_SECTOR_BYTES),
+		.sectors = io->count * (uint32_t)(PAGE_BYTES / AERO_SECTOR_BYTES),
+		.buf = io->buf,
+		.done = io_done,
+		.ctx = io,
+	};
+	return platform_disk_submit(d);
+}
+
+/* ---- at boot ----------------------------------------------------------------------------------- */
+
+#define BUFFER_PAGES ((uint64_t)SWAP_BUFFERS * SWAP_GROUP)
+
+uint64_t ladder_heap_pages(const struct config *config)
+{
+	uint64_t slots = config->swap_bytes / PAGE_BYTES;
+
+	/* The owners' table is cut into pieces of 1 MiB, the map of groups is one. */
+	return 2 * platform_cpu_count() + 2 +
+		(slots ? BUFFER_PAGES + slots * 16 / PAGE_BYTES + slots / 8 / PAGE_BYTES + 8 : 0);
+}
+
+static void open_swap(void)
+{
+	char error[CONFIG_ERROR_BYTES];
+	uint64_t pages;
+	status_t s = block_swap(&ladder.disk, &ladder.first_sector, &pages, error);
+
+	if (s == ERR_NOENT)
+		return;
+	if (s != OK) {
+		log_err("%s", error);
+		return;
+	}
+	ladder.buffers = heap_alloc(BUFFER_PAGES * PAGE_BYTES);
+	if (!ladder.buffers || swap_init(pages, ladder.buffers, io_submit) != OK) {
+		log_err("no swap: the hypervisor's heap has no room for its tables and buffers");
+		return;
+	}
+	ladder.swap = true;
+	log_info("swap: %lu MiB on disk %u from sector %lu on", pages >> 8, ladder.disk,
+		ladder.first_sector);
+}
+
+static void open_store(const struct config *config)
+{
+	struct frame_counts n;
+
+	frame_counts(&n);
+	ladder.zstore_max = config->compressed_bytes == UINT64_MAX ? n.pool_limit / 4 :
+								     config->compressed_bytes / PAGE_BYTES;
+	if (zstore_init(ladder.zstore_max) != OK)
+		ladder.zstore_max = 0;
+	ladder.compress = ladder.zstore_max != 0;
+}
+
+void ladder_init(const struct config *config)
+{
+	if (p2m_scratch_init(platform_cpu_count()) != OK) {
+		log_err("no reclaim: the hypervisor's heap has no room for its buffers");
+		return;
+	}
+	open_store(config);
+	open_swap();
+}
+
+/* ---- limits ------------------------------------------------------------------------------------ */
+
+static void apply_limit(struct guest *g)
+{
+	uint64_t limit = g->ladder.limit_pages;
+
+	frame_account_set_limit(&g->p2m.account,
+		limit == UINT64_MAX ? UINT64_MAX : limit + g->p2m.table_count);
+}
+
+void ladder_set_limit(struct guest *g, uint64_t limit_pages)
+{
+	g->ladder.limit_pages = limit_pages;
+	apply_limit(g);
+}
+
+static uint64_t owed(const struct guest *g)
+{
+	uint64_t limit = g->ladder.limit_pages, held = p2m_resident(&g->p2m);
+	uint64_t want = limit > 2 * HEADROOM ? limit - HEADROOM : limit / 2;
+
+	return limit != UINT64_MAX && held > want ? held - want : 0;
+}
+
+/* ---- steps ------------------------------------------------------------------------------------- */
+
+static struct p2m *p2m_of(uint16_t owner)
+{
+	for (struct guest *g = guest_next(NULL); g; g = guest_next(g))
+		if (g->id == owner)
+			return g->state == GUEST_DYING ? NULL : &g->p2m;
+	return NULL;
+}
+
+static void tell_full(struct guest *g, uint64_t now_ns)
+{
+	if (now_ns - ladder.full_logged_ns < 5000000000ull)
+		return;
+	ladder.full_logged_ns = now_ns;
+	log_warn("memory: guest %s should give %lu pages, and there is no room for them: swap %s, compressed "
+		"store %lu of %lu pages", g->config.name, owed(g),
+		!ladder.swap ? "is not configured" : swap_is_on() ? "is full" : "is off",
+		zstore_frames(), ladder.zstore_max);
+}
+
+/* True: frames came free, or may at once. */
+static bool step(struct guest *g)
+{
+	struct reclaim_order order = {
+		.pages = owed(g),
+		.now = platform_tsc(),
+		.rest_ticks = platform_ms_to_tsc(REST_MS),
+		.compress = ladder.compress,
+		.swap = ladder.swap,
+		.clock = platform_tsc,
+	};
+	uint32_t freed;
+
+	g->ladder.obstacle = reclaim_step(&g->ladder.reclaim, &g->p2m, &order, &freed);
+	g->ladder.freed += freed;
+	if (g->ladder.obstacle == RECLAIM_FULL)
+		tell_full(g, platform_ns());
+	apply_limit(g); /* its tables may have become more */
+	return freed != 0;
+}
+
+/* The next one after the last that owes. */
+static struct guest *next_debtor(void)
+{
+	struct guest *first = NULL;
+	bool after = false;
+
+	for (struct guest *g = guest_next(NULL); g; g = guest_next(g)) {
+		bool owes = g->state != GUEST_DYING && owed(g) != 0;
+
+		if (owes && after)
+			return g;
+		if (owes && !first)
+			first = g;
+		after |= g == ladder.last;
+	}
+	return first;
+}
+
+/* Nothing is wanted any more of those that were stepped: their held pages are theirs again. */
+static void let_go(void)
+{
+	for (struct guest *g = guest_next(NULL); g; g = guest_next(g))
+		if (g->ladder.reclaim.count && g->state != GUEST_DYING && g->ladder.limit_pages == UINT64_MAX) {
+			reclaim_let_go(&g->ladder.reclaim, &g->p2m);
+			g->ladder.obstacle = RECLAIM_NOTHING;
+		}
+}
+
+/* Room for what is hotter, before the store is full. */
+static bool keep_room(void)
+{
+	return ladder.compress && ladder.swap && swap_is_on() &&
+		zstore_frames() > ladder.zstore_max - ladder.zstore_max / 8 &&
+		reclaim_write_back(WRITE_BACK, p2m_of) != 0;
+}
+
+bool ladder_poll(void)
+{
+	bool did = false, was_active = ladder.active;
+
+	ladder.active = false;
+	for (uint32_t i = 0; i < GUESTS_POLL; i++) {
+		struct guest *g = next_debtor();
+
+		if (!g)
+			break;
+		ladder.active = true;
+		ladder.last = g;
+		did |= step(g);
+	}
+	if (ladder.active)
+		did |= keep_room();
+	let_go();
+	if (was_active && !ladder.active)
+		swap_push(); /* nothing more comes: what is left goes out */
+	return did;
+}
+
+bool ladder_active(void)
+{
+	return ladder.active;
+}
+
+const char *ladder_obstacle(const struct guest *g)
+{
+	if (!owed(g))
+		return "";
+	switch (g->ladder.obstacle) {
+	case RECLAIM_BUSY:
+		return "the disk is busy writing what was taken from it";
+	case RECLAIM_FULL:
+		return !ladder.swap	    ? "the compressed store is full, and there is no swap" :
+			!swap_is_on() ? "the compressed store is full, and swap is off" :
+					"the compressed store and swap are full";
+	case RECLAIM_PINNED:
+		return "what it still holds is pinned";
+	default:
+		return "its pages are being taken";
+	}
+}
