@@ -195,7 +195,7 @@ static void check_private(struct guest_audit *g, uint64_t gfn, uint64_t mfn)
 
 	g->a->private_pages++;
 	if (!f || f->state != FRAME_PRIVATE || f->owner != owner || f->u.gfn != gfn)
-		problem(g->a, "guest %u gfn %#llx has frame %llx: %s of guest %u gfn %#llx", owner,
+		problem(g->a, "guest %u gfn %#llx maps frame %llx: %s of guest %u gfn %#llx", owner,
 			LLU(gfn), LLU(mfn), f ? frame_state_name(f->state) : "no frame",
 			f ? f->owner : 0u, f ? LLU(f->u.gfn) : 0);
 }

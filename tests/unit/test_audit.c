@@ -163,7 +163,9 @@ static void mappings(void **state)
 	DAMAGE(*leaf, ENTRY(P2M_BALLOONED), "private frames");
 	DAMAGE(*leaf, *leaf + (2ull << 20), "maps frame");
 	DAMAGE(*empty, *ram, "maps frame");
-	DAMAGE(*empty, ENTRY(P2M_IN_FLIGHT), "bad entry");
+	DAMAGE(*empty, ENTRY(P2M_IN_FLIGHT), "maps frame");
+	DAMAGE(*empty, ENTRY(P2M_COMPRESSED) | 5ull << 12, "nobody's");
+	DAMAGE(*empty, ENTRY(P2M_SWAPPED) | 5ull << 12, "nobody's");
 	DAMAGE(*empty, ENTRY(P2M_EMPTY) | 1ull << 20, "bad entry");
 	DAMAGE(*zero, *zero | slat_format->write, "bad entry");
 	DAMAGE(*zero, ENTRY(P2M_EMPTY), "zero frame");

@@ -247,7 +247,7 @@ static void pin(struct model *m, uint64_t gfn)
 	status_t s;
 
 	if (gfn < m->pages && m->pinned[gfn]) {
-		assert_int_equal(p2m_pin(&m->p2m, GFN(gfn), &va), ERR_BUSY);
+		assert_int_equal(p2m_pin(&m->p2m, GFN(gfn), &va), ERR_EXIST);
 		p2m_unpin(&m->p2m, GFN(gfn));
 		m->pinned[gfn] = false;
 		m->pins--;

@@ -205,21 +205,6 @@ static void accessed_and_dirty_survive(void **state)
 	done();
 }
 
-/* A page on its way elsewhere stays where it is. */
-static void in_flight_is_left_alone(void **state)
-{
-	(void)state;
-	machine(2048, 1024);
-	fault(3, P2M_READ);
-	*p2m_walk(&p, GFN(4)).entry = ENTRY(P2M_IN_FLIGHT);
-	assert_int_equal(inflate(4, 0), ERR_BUSY);
-	assert_int_equal(inflate(0, 9), ERR_BUSY);
-	assert_int_equal(deflate(4, 0), ERR_NOENT);
-	assert_int_equal(p2m_fault(&p, gfn_to_gpa(GFN(4)), P2M_WRITE), P2M_FAULT_NOT_RAM);
-	*p2m_walk(&p, GFN(4)).entry = ENTRY(P2M_EMPTY);
-	done();
-}
-
 static void first_write_takes_a_block(void **state)
 {
 	(void)state;
@@ -330,7 +315,7 @@ static void pins(void **state)
 	assert_int_equal(p2m_pin(&p, GFN(3), &va), OK);
 	assert_int_equal(*(uint64_t *)va, 4);
 	assert_int_equal(p.pinned, 1);
-	assert_int_equal(p2m_pin(&p, GFN(3), &va), ERR_BUSY);
+	assert_int_equal(p2m_pin(&p, GFN(3), &va), ERR_EXIST);
 	assert_int_equal(p2m_pin(&p, GFN(2048), &va), ERR_RANGE);
 	assert_int_equal(inflate(3, 0), ERR_BUSY);
 	assert_int_equal(inflate(0, 9), ERR_BUSY);
@@ -460,7 +445,6 @@ int main(void)
 		cmocka_unit_test(neighbours_join), cmocka_unit_test(interleaved_tables_join_too),
 		cmocka_unit_test(split_keeps_content_and_joins_back),
 		cmocka_unit_test(accessed_and_dirty_survive),
-		cmocka_unit_test(in_flight_is_left_alone),
 		cmocka_unit_test(first_write_takes_a_block), cmocka_unit_test(balloon_page),
 		cmocka_unit_test(balloon_block), cmocka_unit_test(copies),
 		cmocka_unit_test(shortage), cmocka_unit_test(admission),
