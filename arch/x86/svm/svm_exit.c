@@ -9,6 +9,7 @@
  */
 #include "arch/x86/guest_walk.h"
 #include "arch/x86/regs.h"
+#include "arch/x86/run_loop.h"
 #include "arch/x86/svm/decode.h"
 #include "arch/x86/svm/svm.h"
 #include "mm/p2m.h"
@@ -35,6 +36,8 @@ static uint32_t fetch_flat(struct p2m *p2m, uint64_t linear, uint8_t *bytes)
 /* The instruction at RIP, if it is one of ours. */
 static bool decode(struct svm_vcpu *v, struct svm_decoded *d)
 {
+	/* Reading takes the p2m's lock, whose holder may be waiting for this CPU to be out of the guest. */
+	x86_space_leave();
 	const struct svm_vmcb *c = v->vmcb;
 	struct p2m *p2m = container_of(v->x.virt.slat, struct p2m, slat);
 	bool long_mode = (c->cs.attributes & SEG_L) != 0;
