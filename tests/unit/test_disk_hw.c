@@ -137,6 +137,7 @@ static void ata_dma_run(void)
 	}
 	assert_int_equal(ata.left, 0);
 	ata.status = 0x50;
+	ata.busy = 5; /* the bus master is done before the disk is */
 	ata.bm_status &= (uint8_t)~1u;
 }
 
@@ -240,8 +241,10 @@ static status_t run(struct disk_io *io)
 			continue;
 		assert_int_equal(s, OK);
 		for (uint32_t n = 0; n < 1000; n++)
-			if (ata_ops.reap(c))
+			if (ata_ops.reap(c)) {
+				assert_true(io->status || !ata.busy);
 				return io->status;
+			}
 		return ERR_CORRUPT;
 	}
 	return ERR_BUSY;
