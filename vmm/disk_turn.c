@@ -23,11 +23,12 @@ void disk_turn_init(void)
 	turn.next = NULL;
 }
 
-/* Lock held. */
+/* Lock held. What the hypervisor itself has at the disk is waited for like another guest's request. */
 static bool is_free_for(const struct vcpu *v)
 {
 	return !turn.claimed &&
-		(!turn.next || turn.next == v || platform_tsc() >= turn.next_until_tsc);
+		(!turn.next || turn.next == v || platform_tsc() >= turn.next_until_tsc) &&
+		platform_disk_ready(v->guest->disk.disk);
 }
 
 /* Lock held: the first in line is let through. NULL: nobody waits. */
@@ -75,7 +76,11 @@ void disk_wait_add(struct vcpu *v)
 	spin_lock(&turn.lock);
 	bool go = is_free_for(v) || sched_stop_wanted(v);
 
-	if (!go) {
+	if (!go && turn.next == v) { /* its turn, but not the disk's: it keeps its place */
+		turn.next = NULL;
+		list_push_front(&turn.waiting, &v->run_link);
+		sched_set_where(v, VCPU_WAIT_DISK, 0);
+	} else if (!go) {
 		list_push_back(&turn.waiting, &v->run_link);
 		sched_set_where(v, VCPU_WAIT_DISK, 0);
 	}
@@ -104,7 +109,9 @@ void disk_turn_poll(uint64_t now_tsc)
 	if (list_empty(&turn.waiting))
 		return;
 	spin_lock(&turn.lock);
-	if (!turn.claimed && (!turn.next || now_tsc >= turn.next_until_tsc))
+	if (!list_empty(&turn.waiting) && !turn.claimed &&
+		(!turn.next || now_tsc >= turn.next_until_tsc) &&
+		platform_disk_ready(list_entry(turn.waiting.next, struct vcpu, run_link)->guest->disk.disk))
 		v = call_next();
 	spin_unlock(&turn.lock);
 	if (v)

@@ -89,6 +89,9 @@ status_t platform_disk_submit(struct disk_io *io) MUST_CHECK;
  * requests are outstanding, come again. Any CPU. */
 bool platform_disk_poll(void);
 bool platform_disk_busy(void); /* requests are outstanding; a hint, without a lock */
+/* True: a synchronous request would not wait for what is in the hardware. False: come again; meanwhile
+ * nothing queued is begun, until one has been made (or for a while). Any CPU, no lock is taken. */
+bool platform_disk_ready(uint32_t index);
 
 /* Faults on request, for tests, whatever the driver: the next `count` reads or writes fail without the
  * hardware, or the next `count` of both end `delay_ms` late at least. Count 0, or NONE: no more. ERR_NOENT. */

@@ -106,15 +106,15 @@ static uint8_t transfer_command(uint32_t how, bool write, bool ext)
 }
 
 /*
- * A synchronous request goes by PIO: its caller waits anyway, for what may be the quicker way. So do short
- * reads, for which a guest waits, where the bus master takes longer (ata_probe.c).
+ * A synchronous request goes by PIO: its caller waits anyway, for what may be the quicker way. So do
+ * reads, for which a guest waits, where the bus master takes longer (ata_probe.c); for writes nobody waits.
  */
 static status_t start(struct disk_channel *q, struct disk_io *io)
 {
 	struct ata_channel *c = channel_of(q);
 	struct ata_disk *d = ata_disk_of(c, io);
 	bool ext = d->lba48 && (!io->sectors || io->sector + io->sectors > LBA28_END);
-	bool dma = d->dma && io->done && (io->write || io->sectors > d->pio_reads) &&
+	bool dma = d->dma && io->done && (io->write || !d->slow_dma) &&
 		ata_dma_prepare(c, io);
 	uint32_t how = dma ? BY_DMA : d->block_sectors > 1 ? BY_MULTIPLE : BY_PIO;
 	status_t s = io->sectors ? ata_command(c, d->select, transfer_command(how, io->write, ext),

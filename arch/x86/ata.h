@@ -31,7 +31,7 @@ struct ata_disk {
 	bool lba48;
 	uint32_t block_sectors; /* sectors a data request moves: 1, or as SET MULTIPLE set. The claimant's */
 	bool dma;               /* as long as it has not failed. The claimant's */
-	uint32_t pio_reads;     /* up to so many sectors go by PIO all the same: it is quicker */
+	bool slow_dma;          /* reads go by PIO all the same: it is quicker */
 };
 
 struct ata_channel {

@@ -12,7 +12,6 @@
 #define DMA_TRIAL_MS     1000u
 #define TRIAL_SECTORS    8u
 #define SLOW             4u /* so many times slower than PIO */
-#define PIO_READS        16u
 #define POLL_US          20u
 
 struct ata_channel ata_channels[ATA_CHANNELS] = {
@@ -91,7 +90,7 @@ static status_t try_one(struct ata_channel *c, struct disk_io *io, uint64_t *tic
 
 /*
  * The first page of the disk by PIO and by DMA: no difference, or no DMA. Bochs's bus master takes a
- * millisecond for anything: where it is so slow, a page that a guest waits for comes by PIO.
+ * millisecond and as long as a disk of 16 MB/s: where it is so slow, what a guest waits for comes by PIO.
  */
 static bool dma_works(struct ata_channel *c, struct ata_disk *d, uint32_t index)
 {
@@ -107,7 +106,7 @@ static bool dma_works(struct ata_channel *c, struct ata_disk *d, uint32_t index)
 			return false;
 	}
 	if (ticks[1] > ticks[0] * SLOW)
-		d->pio_reads = PIO_READS;
+		d->slow_dma = true;
 	return !memcmp(page[0], page[1], PAGE_BYTES);
 }
 

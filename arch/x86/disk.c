@@ -4,6 +4,7 @@
 #include "vmm/base/string.h"
 
 #define SYNC_PAUSE_MAX_US 64u
+#define RESERVED_MS       20u
 #define LOG_PERIOD_NS     1000000000ull
 
 struct disk_unit {
@@ -111,6 +112,11 @@ static void unlink_io(struct disk_io **list, struct disk_io *io)
 		*list = io->next;
 }
 
+static void set_in_flight(struct disk_channel *c, uint32_t n)
+{
+	__atomic_store_n(&c->in_flight_count, n, __ATOMIC_RELAXED);
+}
+
 static void count(struct disk_unit *u, const struct disk_io *io)
 {
 	struct platform_disk_stats *s = &u->stats;
@@ -192,7 +198,7 @@ static void reap(struct disk_channel *c)
 
 	while (c->in_flight && (io = c->ops->reap(c)) != NULL) {
 		unlink_io(&c->in_flight, io);
-		c->in_flight_count--;
+		set_in_flight(c, c->in_flight_count - 1);
 		if (io->status == ERR_BUSY) {
 			again(c, io);
 		} else if (UNLIKELY(io->hold_tsc)) {
@@ -210,7 +216,7 @@ static void reset(struct disk_channel *c, uint64_t now)
 	struct disk_io *list = c->in_flight;
 
 	c->in_flight = NULL;
-	c->in_flight_count = 0;
+	set_in_flight(c, 0);
 	c->ops->reset(c);
 	for (struct disk_io *io = list, *next; io; io = next) {
 		next = io->next;
@@ -267,7 +273,7 @@ static status_t start(struct disk_channel *c, struct disk_io *io)
 		io->phase = DISK_IO_IN_FLIGHT;
 		io->next = c->in_flight;
 		c->in_flight = io;
-		c->in_flight_count++;
+		set_in_flight(c, c->in_flight_count + 1);
 	}
 	return OK;
 }
@@ -356,12 +362,20 @@ static void call_done(struct disk_channel *c)
 	}
 }
 
+static bool reserved(const struct disk_channel *c)
+{
+	uint64_t until = __atomic_load_n(&c->reserved_tsc, __ATOMIC_RELAXED);
+
+	return until && platform_tsc() < until;
+}
+
 static void poll_channel(struct disk_channel *c)
 {
 	if (try_claim(c)) {
 		reap(c);
 		expire(c);
-		start_queued(c);
+		if (LIKELY(!reserved(c)))
+			start_queued(c);
 		reap(c); /* what takes no time has ended already */
 		spin_lock(&c->lock);
 		c->claimed = false;
@@ -428,11 +442,13 @@ static status_t sync(struct disk_io *io)
 		if (io->phase == DISK_IO_ENDED)
 			break;
 		expire(c);
+		platform_listen(); /* a slow disk must not cost the operator's typing */
 		clock_spin_us(MIN((platform_ns() - begun) / 8000 + 1, SYNC_PAUSE_MAX_US));
 	}
 	spin_lock(&c->lock);
 	c->claimed = false;
 	spin_unlock(&c->lock);
+	__atomic_store_n(&c->reserved_tsc, 0, __ATOMIC_RELAXED);
 	return io->status;
 }
 
@@ -460,6 +476,18 @@ status_t platform_disk_flush(uint32_t index)
 	struct disk_io io = { .disk = index, .write = true, .phase = DISK_IO_WAITS };
 
 	return index < PLATFORM_DISK_MAX && units[index].info.present ? sync(&io) : ERR_NOENT;
+}
+
+bool platform_disk_ready(uint32_t index)
+{
+	struct disk_channel *c = index < PLATFORM_DISK_MAX ? units[index].channel : NULL;
+
+	if (!c || __atomic_load_n(&c->in_flight_count, __ATOMIC_RELAXED) < c->depth)
+		return true;
+	/* Whoever asked may never come back: its guest may end. */
+	__atomic_store_n(&c->reserved_tsc, platform_tsc() + platform_ms_to_tsc(RESERVED_MS),
+		__ATOMIC_RELAXED);
+	return false;
 }
 
 /* ---- what there is --------------------------------------------------------------------------- */

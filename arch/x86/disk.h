@@ -37,10 +37,11 @@ struct disk_channel {
 	uint32_t sync_waiting;      /* synchronous requests that want the claim: poll() leaves it to them */
 	struct disk_io *first, **end; /* submitted, in order */
 	struct disk_io *ended;      /* done() is to be called */
+	uint64_t reserved_tsc;      /* atomic: nothing queued is begun before; 0: it may */
 	/* owner: the claimant */
 	struct disk_io *in_flight;  /* the hardware's */
 	struct disk_io *held;       /* the hardware is done; kept back by an injected delay */
-	uint32_t in_flight_count;
+	uint32_t in_flight_count;   /* atomic for those that look */
 };
 
 void disk_channel_init(struct disk_channel *c, const struct disk_ops *ops, uint32_t depth);

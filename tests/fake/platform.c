@@ -305,6 +305,14 @@ bool platform_disk_poll(void)
 	return platform_disk_busy();
 }
 
+bool fake_disk_unready;
+
+bool platform_disk_ready(uint32_t index)
+{
+	(void)index;
+	return !fake_disk_unready;
+}
+
 bool platform_disk_busy(void)
 {
 	return __atomic_load_n(&queue, __ATOMIC_RELAXED) != NULL;

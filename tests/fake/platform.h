@@ -27,6 +27,7 @@ bool fake_take_kick(void); /* of this thread's CPU: what ends guest mode */
 void fake_disk(uint32_t index, uint64_t sectors);
 uint8_t *fake_disk_data(uint32_t index);
 extern status_t fake_disk_error;       /* what each request returns if not OK */
+extern bool fake_disk_unready; /* what platform_disk_ready() denies */
 extern uint32_t fake_disk_hold; /* so many polls complete nothing */
 extern uint64_t fake_disk_read_count, fake_disk_write_count, fake_disk_flush_count;
 

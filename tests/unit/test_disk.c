@@ -12,6 +12,7 @@
 #define platform_disk_poll   engine_poll
 #define platform_disk_busy   engine_busy
 #define platform_disk_inject engine_inject
+#define platform_disk_ready  engine_ready
 #define platform_disk_stats(i, o) engine_stats(i, o)
 /* The names that platform.h declared are the fake's; the engine's own are these. */
 const struct platform_disk *engine_disk(uint32_t index);
@@ -21,6 +22,7 @@ status_t engine_flush(uint32_t index);
 status_t engine_submit(struct disk_io *io);
 bool engine_poll(void);
 bool engine_busy(void);
+bool engine_ready(uint32_t index);
 status_t engine_inject(uint32_t index, enum disk_fault fault, uint32_t count, uint32_t delay_ms);
 status_t engine_stats(uint32_t index, struct platform_disk_stats *out);
 #include "arch/x86/disk.c"
@@ -257,6 +259,42 @@ static void sync_goes_first(void **state)
 	assert_int_equal(done_count, 3);
 }
 
+/* Who asks first does not wait, and what is queued lets it through; but not for ever. */
+static void ready(void **state)
+{
+	struct disk_io io[3];
+
+	(void)state;
+	done_count = 0;
+	hw[0].ticks = 1;
+	assert_true(engine_ready(0) && engine_ready(4) && engine_ready(7) && engine_ready(99));
+	for (uint32_t round = 0; round < 2; round++) {
+		for (uint32_t i = 0; i < 3; i++) {
+			io[i] = request(0, false, 0, 8, page[i]);
+			assert_int_equal(engine_submit(&io[i]), OK);
+		}
+		hw[0].lose = 1000;
+		engine_poll();
+		hw[0].lose = 0;
+		assert_false(engine_ready(1));
+		hw[0].slot[0].due = fake_tsc; /* now it ends */
+		uint32_t begun = hw[0].begun;
+
+		assert_true(engine_poll());
+		assert_true(engine_ready(1));
+		assert_true(engine_poll());
+		assert_int_equal(hw[0].begun, begun);
+		if (round == 0)
+			assert_int_equal(engine_read(1, 0, 1, page[9]), OK);
+		else
+			fake_tsc += (RESERVED_MS + 1) * MS;
+		while (engine_poll())
+			fake_tsc += MS / 100;
+		assert_int_equal(hw[0].begun, begun + 3 - round);
+	}
+	assert_int_equal(done_count, 6);
+}
+
 static void late(void **state)
 {
 	struct disk_io io[3];
@@ -440,6 +478,7 @@ static void random_step(void)
 
 	switch (test_random(&seed) % 16) {
 	case 0:
+		(void)engine_ready(disk);
 		sync_at_random(disk);
 		break;
 	case 1:
@@ -506,7 +545,7 @@ static void at_random(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { TEST(refused), TEST(writes_and_reads), TEST(one_drives),
-		TEST(sync_goes_first), TEST(late), TEST(never_ready), TEST(faults), TEST(at_random) };
+		TEST(sync_goes_first), TEST(ready), TEST(late), TEST(never_ready), TEST(faults), TEST(at_random) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -300,12 +300,12 @@ static void ata_moves(void **state)
 	assert_int_equal(run(&io), OK);
 	assert_int_equal(ata.command, 0xc4);
 	io.done = on_done;
-	ata_channels[0].disk[0].pio_reads = 8;
+	ata_channels[0].disk[0].slow_dma = true;
 	assert_int_equal(run(&io), OK);
 	assert_int_equal(ata.command, 0xc4);
-	io.sectors = 9;
+	io.write = true;
 	assert_int_equal(run(&io), OK);
-	assert_int_equal(ata.command, 0xc8);
+	assert_int_equal(ata.command, 0xca);
 }
 
 static void ata_fails(void **state)
