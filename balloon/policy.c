@@ -43,29 +43,6 @@ static enum policy_level next_level(const struct policy_pool *pool, const struct
 	return (enum policy_level)level;
 }
 
-static uint64_t size_now(const struct policy_guest *g)
-{
-	return g->memory_pages - policy_goal(g);
-}
-
-/* Its balloon, above the operator's wish. */
-static uint64_t owed(const struct policy_guest *g)
-{
-	uint64_t least = policy_least_balloon(g), goal = policy_goal(g);
-
-	return goal > least ? goal - least : 0;
-}
-
-/* It could use memory that its balloon should hold, beyond what its operator wants there. A guest whose idle
- * memory is in its balloon is full, too, or some of it out of RAM, and content. */
-static bool is_short(const struct policy_guest *g)
-{
-	bool full = (g->stats_fresh && g->full) || g->swapped_pages || g->compressed_pages;
-	bool busy = policy_active(g) >= size_now(g) / 2;
-
-	return (g->waiting || g->pressed || (full && busy)) && owed(g);
-}
-
 #define SETTLED_NS 1000000000ull
 
 static uint64_t fine_band(const struct policy_guest *g)
@@ -82,110 +59,118 @@ static uint64_t band_of(const struct policy_guest *g)
 
 /* The last step to an operator's wish always is worth it. Idle memory is cheap to give: the tax on it is
  * taken almost to the page, or what an estimate that falls slowly leaves behind would add up. */
-static uint64_t dead_band(const struct policy_pool *pool, const struct policy_guest *g, uint64_t target)
+static uint64_t dead_band(const struct policy_pool *pool, const struct policy_guest *g,
+	const struct policy_part *p, uint64_t target)
 {
-	uint64_t band = band_of(g), now = policy_goal(g);
+	uint64_t band = band_of(g), now = p->goal_pages;
 	uint64_t moved = target > now ? target - now : now - target;
 
 	if (target < now && (g->waiting || g->pressed))
 		band /= 8;
-	if (target > now && pool->tax_percent && policy_active(g) < size_now(g))
+	if (target > now && pool->tax_percent && p->active_pages < policy_size(g, p))
 		band = fine_band(g);
-	return now < policy_least_balloon(g) || moved > band ? target : now;
+	return now < policy_least_balloon(g, p) || moved > band ? target : now;
 }
 
-static bool anyone_short(const struct policy_guest *guests, uint32_t n)
+static bool anyone_short(const struct policy_part *part, uint32_t n)
 {
 	for (uint32_t i = 0; i < n; i++)
-		if (is_short(&guests[i]))
+		if (part[i].is_short)
 			return true;
 	return false;
 }
 
 /* What those that are short were given and will take, but have not taken yet: not to be given twice. */
-static uint64_t promised(const struct policy_guest *guests, uint32_t n)
+static uint64_t promised(const struct policy_guest *guests, const struct policy_part *part, uint32_t n)
 {
 	uint64_t sum = 0;
 
-	for (uint32_t i = 0; i < n; i++)
-		if (is_short(&guests[i]))
-			sum += size_now(&guests[i]) - MIN(guests[i].used_pages, size_now(&guests[i]));
+	for (uint32_t i = 0; i < n; i++) {
+		uint64_t size = policy_size(&guests[i], &part[i]);
+		if (part[i].is_short)
+			sum += size - MIN(guests[i].used_pages, size);
+	}
 	return sum;
 }
 
 #define LEAST_RELEASE 16u /* pages; fewer are not worth a notification */
 
-static uint64_t weight_of(const struct policy_guest *g, bool short_only)
+static uint64_t weight_of(const struct policy_guest *g, const struct policy_part *p, bool short_only)
 {
 	if (!short_only)
-		return owed(g);
-	return is_short(g) ? g->shares : 0;
+		return policy_owed(g, p);
+	return p->is_short ? g->shares : 0;
 }
 
 /* Balloons go back to what the operator wants, `spare` pages a step: by shares to those that are short, or
  * by how much they are owed to all. */
-static void relax(const struct policy_guest *guests, uint32_t n, uint64_t spare, bool short_only,
-	struct policy_target *out)
+static void relax(const struct policy_guest *guests, const struct policy_part *part, uint32_t n,
+	uint64_t spare, bool short_only, struct policy_target *out)
 {
 	uint64_t all = 0;
 
 	for (uint32_t i = 0; i < n; i++)
-		all += weight_of(&guests[i], short_only);
+		all += weight_of(&guests[i], &part[i], short_only);
 	/* For each of `all`, in 2^-20 pages: pages are below 2^40, so the shift loses nothing. */
 	uint64_t ratio = all ? (spare << 20) / all : 0;
 	for (uint32_t i = 0; i < n; i++) {
 		const struct policy_guest *g = &guests[i];
-		uint64_t weight = weight_of(g, short_only), over = owed(g), release = 0;
+		const struct policy_part *p = &part[i];
+		uint64_t weight = weight_of(g, p, short_only), over = policy_owed(g, p), release = 0;
 		if (weight) {
-			unsigned __int128 part = (unsigned __int128)weight * ratio >> 20;
-			release = part < over ? MAX((uint64_t)part, MIN(over, LEAST_RELEASE)) : over;
+			unsigned __int128 mine = (unsigned __int128)weight * ratio >> 20;
+			release = mine < over ? MAX((uint64_t)mine, MIN(over, LEAST_RELEASE)) : over;
 		}
-		out[i].balloon_target_pages = over ? policy_goal(g) - release : policy_least_balloon(g);
+		out[i].balloon_target_pages = over ? p->goal_pages - release : policy_least_balloon(g, p);
 		out[i].entitled_pages = g->memory_pages - out[i].balloon_target_pages;
-		policy_limit(g, POLICY_HIGH, &out[i]);
+		policy_limit(g, p, POLICY_HIGH, &out[i]);
 	}
 }
 
 /* Plenty: a quarter of what is to spare goes back, to those that are short first. False: too little. */
-static bool relaxed(const struct policy_guest *guests, uint32_t n, uint64_t spare, struct policy_target *out)
+static bool relaxed(const struct policy_guest *guests, const struct policy_part *part, uint32_t n,
+	uint64_t spare, struct policy_target *out)
 {
-	bool short_only = anyone_short(guests, n);
+	bool short_only = anyone_short(part, n);
 
 	if (short_only)
-		spare -= MIN(spare, promised(guests, n));
+		spare -= MIN(spare, promised(guests, part, n));
 	if (spare < (uint64_t)LEAST_RELEASE * n)
 		return false;
-	relax(guests, n, spare / 4, short_only, out);
+	relax(guests, part, n, spare / 4, short_only, out);
 	return true;
 }
 
 /* Somebody is short and has less than its part. As long as that is so, memory stays shared out by the
  * same rule, or whoever spiked first would keep the most. If all that are short have their part, what
  * others were given in plenty is not taken back: it would only come again. */
-static bool contended(const struct policy_guest *guests, uint32_t n, const struct policy_target *out)
+static bool contended(const struct policy_guest *guests, const struct policy_part *part, uint32_t n,
+	const struct policy_target *out)
 {
-	for (uint32_t i = 0; i < n; i++)
-		if (is_short(&guests[i]) &&
-			out[i].entitled_pages > size_now(&guests[i]) + band_of(&guests[i]))
+	for (uint32_t i = 0; i < n; i++) {
+		const struct policy_guest *g = &guests[i];
+		if (part[i].is_short && out[i].entitled_pages > policy_size(g, &part[i]) + band_of(g))
 			return true;
+	}
 	return false;
 }
 
 /* Shares the pool out. In HIGH, if nobody lacks his part, no balloon grows for it. */
 static void share_out(const struct policy_pool *pool, const struct policy_marks *m,
-	const struct policy_guest *guests, uint32_t n, struct policy_part *scratch,
+	const struct policy_guest *guests, uint32_t n, struct policy_part *part,
 	struct policy_plan *plan)
 {
-	policy_share(pool, m, guests, n, scratch, plan->guest);
-	bool release_only = plan->level == POLICY_HIGH && !contended(guests, n, plan->guest);
+	policy_share(pool, m, guests, n, part, plan->guest);
+	bool release_only = plan->level == POLICY_HIGH && !contended(guests, part, n, plan->guest);
 	for (uint32_t i = 0; i < n; i++) {
 		const struct policy_guest *g = &guests[i];
+		const struct policy_part *p = &part[i];
 		struct policy_target *t = &plan->guest[i];
-		uint64_t keep = MAX(policy_goal(g), policy_least_balloon(g));
+		uint64_t keep = MAX(p->goal_pages, policy_least_balloon(g, p));
 		uint64_t target = g->memory_pages - MIN(t->entitled_pages, g->memory_pages);
 
-		t->balloon_target_pages = dead_band(pool, g, release_only ? MIN(target, keep) : target);
-		policy_limit(g, plan->level, t);
+		t->balloon_target_pages = dead_band(pool, g, p, release_only ? MIN(target, keep) : target);
+		policy_limit(g, p, plan->level, t);
 	}
 }
 
@@ -199,6 +184,8 @@ void policy_step(const struct policy_pool *pool, const struct policy_guest *gues
 	uint64_t keep = m.leave[POLICY_SOFT];
 	uint64_t spare = pool->free_pages > keep ? pool->free_pages - keep : 0;
 	plan->spare_pages = spare / 2;
-	if (plan->level != POLICY_HIGH || !relaxed(guests, guest_count, spare, plan->guest))
+	for (uint32_t i = 0; i < guest_count; i++)
+		policy_prepare(&guests[i], pool->tax_percent, &scratch[i]);
+	if (plan->level != POLICY_HIGH || !relaxed(guests, scratch, guest_count, spare, plan->guest))
 		share_out(pool, &m, guests, guest_count, scratch, plan);
 }

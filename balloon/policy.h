@@ -4,7 +4,7 @@
  * inputs give the same plan. All in pages of 4 KiB. docs/policy.md has the formula and its limits.
  *
  * The state from one step to the next is the caller's: `level`, and per guest target_pages,
- * target_age_ns, over_age_ns, rate_pages and withheld_pages, come from the step before. So a step can be printed as one
+ * target_age_ns, over_age_ns, rate_pages, withheld_pages and limited, come from the step before. So a step can be printed as one
  * text (balloon/policy_trace.h) and made again elsewhere.
  */
 #pragma once
@@ -22,7 +22,8 @@ struct policy_guest {
 	uint32_t shares;
 	bool dynamic;          /* its size follows its demand, between min and max, from start_pages on */
 	uint64_t start_pages;  /* of a dynamic guest: its size until it is known what it needs */
-	uint64_t deadline_ns;  /* so long it may stay over what it is entitled to; 0: never enforced */
+	/* So long it may stay over what it is entitled to; in HARD a quarter, in LOW an eighth. 0: for ever. */
+	uint64_t deadline_ns;
 	/* operator: the guest's size set by mem-set (memory_pages if never set) */
 	uint64_t operator_pages;
 	/* as counted by the hypervisor */
@@ -36,6 +37,7 @@ struct policy_guest {
 	uint64_t over_age_ns;   /* since the plan first said over_target, without a pause; 0: it does not */
 	/* of the plan of the step before; 0 if there was none */
 	uint64_t rate_pages, withheld_pages;
+	bool limited; /* resident_limit_pages was set */
 	/* from the guest: hints */
 	bool has_driver;
 	bool stats_fresh;
@@ -77,12 +79,15 @@ struct policy_plan {
 	struct policy_target *guest; /* caller's array, guest_count entries */
 };
 
-/* What the solver needs of a guest, close together: it runs over these some forty times. */
+/* What a step has worked out of a guest, once: the solver runs over these. */
 struct policy_part {
-	uint64_t low, high;    /* the part lies between */
+	uint64_t low, high;    /* its part lies between */
 	uint64_t active_pages; /* not taxed */
 	uint32_t shares;
-	uint32_t untaxed_percent;
+	uint32_t untaxed;      /* of an idle page, in 2^-16 */
+	uint64_t wish_pages;   /* its size, if nobody else needed memory */
+	uint64_t goal_pages;   /* the balloon that it was to come to have so far */
+	bool is_short;         /* it could use what is in there */
 };
 
 /* Thresholds in pages of free memory for a pool: enter a worse level below, leave above. */

@@ -1,18 +1,6 @@
 /* Pure. */
 #include "balloon/policy_parts.h"
 
-uint64_t policy_most(const struct policy_guest *g)
-{
-	uint64_t most = MIN(MIN(g->max_pages, g->operator_pages), g->memory_pages);
-
-	return MAX(most, MIN(g->min_pages, g->memory_pages));
-}
-
-bool policy_enforced(const struct policy_guest *g)
-{
-	return g->deadline_ns != 0;
-}
-
 static bool is_known(const struct policy_guest *g)
 {
 	return g->stats_fresh && g->has_driver;
@@ -47,9 +35,8 @@ static uint64_t shown_need(const struct policy_guest *g)
 /* A dynamic guest in the manner of Hyper-V: what it needs and a fifth more (its "memory buffer"); when it
  * is full, a quarter more than it has filled, so that it grows as fast as it fills what it gets; smaller
  * only slowly, for its need may come back. */
-static uint64_t dynamic_wish(const struct policy_guest *g)
+static uint64_t dynamic_wish(const struct policy_guest *g, uint64_t size)
 {
-	uint64_t size = g->memory_pages - policy_goal(g);
 	uint64_t need = shown_need(g);
 
 	if (needs_unknown_more(g))
@@ -60,22 +47,20 @@ static uint64_t dynamic_wish(const struct policy_guest *g)
 	return need < size ? size - MIN((size - need) / 64 + 1, size - need) : need;
 }
 
-uint64_t policy_wish(const struct policy_guest *g)
+static uint64_t wish_of(const struct policy_guest *g, uint64_t size)
 {
 	uint64_t most = policy_most(g);
 
-	if (!g->dynamic)
-		return most;
-	return MAX(MIN(dynamic_wish(g), most), MIN(g->min_pages, most));
+	return g->dynamic ? MAX(MIN(dynamic_wish(g, size), most), MIN(g->min_pages, most)) : most;
 }
 
 /*
  * One that may need far more than it can show is taken to want all it may have: else what it is about to
  * take would be shared out among the idle, and it would page out in the midst of plenty.
  */
-uint64_t policy_demand(const struct policy_guest *g)
+uint64_t policy_demand(const struct policy_guest *g, const struct policy_part *p)
 {
-	uint64_t wish = policy_wish(g);
+	uint64_t wish = p->wish_pages;
 	uint64_t need = needs_unknown_more(g) ? wish : shown_need(g);
 
 	if (g->waiting)
@@ -84,13 +69,13 @@ uint64_t policy_demand(const struct policy_guest *g)
 }
 
 /*
- * The estimate lags. One that has just grown is busy, whatever was seen of it before. One that is pressed
- * or waits for a frame shows that it uses what it holds, and what it asks for is added to that at
- * once: were it spared the tax altogether, an idle guest that touches a page now and then, or pages out for
- * the very balloon that the tax asks for, would swing between two sizes. If it takes what it is then
- * given, it has grown.
+ * What the tax spares; UINT64_MAX: all. The estimate lags. One that has just grown is busy, whatever was
+ * seen of it before. One that is pressed or waits for a frame shows that it uses what it holds, and what
+ * it asks for is added to that at once: were it spared the tax altogether, an idle guest that touches a page
+ * now and then, or pages out for the very balloon that the tax asks for, would swing between two sizes.
+ * If it takes what it is then given, it has grown.
  */
-uint64_t policy_active(const struct policy_guest *g)
+static uint64_t active_of(const struct policy_guest *g)
 {
 	uint64_t active = g->active_pages, wanted = MIN(g->wanted_pages, g->memory_pages);
 
@@ -99,4 +84,32 @@ uint64_t policy_active(const struct policy_guest *g)
 	if (g->pressed || g->waiting)
 		active = MAX(active, g->used_pages);
 	return active > UINT64_MAX - wanted ? UINT64_MAX : active + wanted;
+}
+
+/* What it was asked for, and what was withheld; but its min is its own, whoever asked before. */
+static uint64_t goal_of(const struct policy_guest *g)
+{
+	uint64_t most = g->memory_pages - MIN(g->min_pages, g->memory_pages);
+	uint64_t asked = MIN(g->target_pages, most);
+
+	return asked + MIN(g->withheld_pages, most - asked);
+}
+
+/* It could use memory that its balloon should hold, beyond what its operator wants there. A guest whose idle
+ * memory is in its balloon is full, too, or some of it out of RAM, and content. */
+static bool is_short(const struct policy_guest *g, const struct policy_part *p)
+{
+	bool full = (g->stats_fresh && g->full) || g->swapped_pages || g->compressed_pages;
+	bool busy = p->active_pages >= policy_size(g, p) / 2;
+
+	return (g->waiting || g->pressed || (full && busy)) && policy_owed(g, p);
+}
+
+void policy_prepare(const struct policy_guest *g, uint32_t tax_percent, struct policy_part *p)
+{
+	*p = (struct policy_part){ .goal_pages = goal_of(g), .active_pages = active_of(g),
+		.shares = g->shares,
+		.untaxed = ((100 - MIN(tax_percent, POLICY_TAX_MAX)) << 16) / 100 };
+	p->wish_pages = wish_of(g, policy_size(g, p));
+	p->is_short = is_short(g, p);
 }

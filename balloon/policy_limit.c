@@ -19,23 +19,30 @@ static uint64_t next_rate(const struct policy_guest *g, uint64_t target)
 }
 
 /* Down at once; up no farther than the guest follows, except by the operator's word. */
-static uint64_t limit_rate(const struct policy_guest *g, uint64_t target, uint64_t rate)
+static uint64_t limit_rate(const struct policy_guest *g, const struct policy_part *p, uint64_t target,
+	uint64_t rate)
 {
 	uint64_t ahead = MAX(MIN(g->balloon_pages, g->memory_pages) + rate, g->target_pages);
 
-	return g->has_driver ? MIN(target, MAX(ahead, policy_least_balloon(g))) : target;
+	return g->has_driver ? MIN(target, MAX(ahead, policy_least_balloon(g, p))) : target;
 }
 
 /* After an urgent give-back no balloon asks for that memory, though the lower rungs may take it. */
-static uint64_t honour_cap(const struct policy_guest *g, uint64_t target)
+static uint64_t honour_cap(const struct policy_guest *g, const struct policy_part *p, uint64_t target)
 {
-	return MIN(target, MAX(g->cap_pages, policy_least_balloon(g)));
+	return MIN(target, MAX(g->cap_pages, policy_least_balloon(g, p)));
 }
 
-/* Nobody waits for a balloon that does not exist. */
-static bool is_overdue(const struct policy_guest *g)
+/* Nobody waits for a balloon that does not exist; and the shorter memory is, the less for one that does, but
+ * always so long that it can do its part, which is the cheaper way. Once limited it stays so until it has
+ * done it: not even if the state gets better, or it would at once get worse again. */
+static bool is_overdue(const struct policy_guest *g, enum policy_level level)
 {
-	return policy_enforced(g) && (!g->has_driver || g->over_age_ns >= g->deadline_ns);
+	uint64_t grace = level == POLICY_LOW ? g->deadline_ns / 8
+		: level == POLICY_HARD	     ? g->deadline_ns / 4
+					     : g->deadline_ns;
+
+	return policy_enforced(g) && (!g->has_driver || g->over_age_ns >= grace || (g->limited && g->over_age_ns));
 }
 
 /*
@@ -43,16 +50,17 @@ static bool is_overdue(const struct policy_guest *g)
  * state, also while its balloon is to shrink again. Whether it is over is judged by its balloon: one that
  * was brought down to its limit by the lower rungs stays under it.
  */
-void policy_limit(const struct policy_guest *g, enum policy_level level, struct policy_target *t)
+void policy_limit(const struct policy_guest *g, const struct policy_part *p, enum policy_level level,
+	struct policy_target *t)
 {
 	uint64_t goal = t->balloon_target_pages, allowed = g->memory_pages - goal;
-	uint64_t asked = policy_enforced(g) ? honour_cap(g, goal) : goal;
+	uint64_t asked = policy_enforced(g) ? honour_cap(g, p, goal) : goal;
 
 	t->rate_pages = next_rate(g, asked);
-	asked = limit_rate(g, asked, t->rate_pages);
+	asked = limit_rate(g, p, asked, t->rate_pages);
 	t->balloon_target_pages = asked;
 	t->withheld_pages = goal - asked;
 	t->over_target = g->balloon_pages < goal;
 	t->wait_over_target = g->used_pages > allowed && level == POLICY_LOW;
-	t->resident_limit_pages = is_overdue(g) ? allowed : UINT64_MAX;
+	t->resident_limit_pages = is_overdue(g, level) ? allowed : UINT64_MAX;
 }

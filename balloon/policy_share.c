@@ -13,49 +13,83 @@
  *
  *	P (f + k (1 - f)) = A + k (P - A) = W   =>   P = A + (W - A) (1 - tau), for W > A; else P = W
  *
- * which only grows with the water level lambda = 1 / rho = W / S: the highest lambda at which all
- * parts fit is found bit by bit.
+ * which only grows with the water level lambda = 1 / rho = W / S, in straight pieces: the highest lambda at
+ * which all parts fit is found by Newton's method between bounds that close in.
  */
 #define LAMBDA_SHIFT 16
 #define TAX_SHIFT    7		  /* 1 / (1 - POLICY_TAX_MAX %) = 100 < 2^7 */
 #define BUDGET_MAX   (1ull << 40) /* pages: no sum or product below overflows */
-_Static_assert(LAMBDA_SHIFT + TAX_SHIFT + 40 < 64, "a level fits");
+#define LAMBDA_MAX   (1ull << (40 + LAMBDA_SHIFT + TAX_SHIFT)) /* one of one share is full by then */
 _Static_assert(100 / (100 - POLICY_TAX_MAX) < 1 << TAX_SHIFT, "any tax fits");
 
-static uint64_t at_level(const struct policy_part *p, uint64_t lambda)
+/* Its part at that level. *slope: the shares that its next page costs, none at a bound. */
+static inline uint64_t at_level(const struct policy_part *p, uint64_t lambda, uint64_t *slope)
 {
-	unsigned __int128 want = (unsigned __int128)lambda * p->shares >> LAMBDA_SHIFT;
+	unsigned __int128 level = (unsigned __int128)lambda * p->shares >> LAMBDA_SHIFT;
+	uint64_t want = level >> 64 ? UINT64_MAX : (uint64_t)level;
 
+	*slope = (uint64_t)p->shares << 16;
 	if (want > p->active_pages) {
-		/* More than fills any guest at the highest tax is as good as that: no 128-bit division. */
-		unsigned __int128 idle = MIN(want - p->active_pages, BUDGET_MAX << TAX_SHIFT);
-		want = p->active_pages + (uint64_t)idle * p->untaxed_percent / 100;
+		/* More than fills any guest at the highest tax is as good as that. */
+		uint64_t idle = MIN(want - p->active_pages, BUDGET_MAX << TAX_SHIFT);
+		want = p->active_pages + (idle * p->untaxed >> 16);
+		*slope = (uint64_t)p->shares * p->untaxed;
 	}
-	return want < p->low ? p->low : want > p->high ? p->high : (uint64_t)want;
+	if (want >= p->low && want < p->high)
+		return want;
+	*slope = 0;
+	return want < p->low ? p->low : p->high;
 }
 
-/* Stops adding when it no longer fits. */
-static bool fits(const struct policy_part *part, uint32_t n, uint64_t lambda, uint64_t budget)
+static uint64_t sum_at(const struct policy_part *part, uint32_t n, uint64_t lambda, uint64_t *slopes)
 {
-	uint64_t sum = 0;
+	uint64_t sum = 0, slope;
 
-	for (uint32_t i = 0; i < n && sum <= budget; i++)
-		sum += at_level(&part[i], lambda);
-	return sum <= budget;
+	*slopes = 0;
+	for (uint32_t i = 0; i < n; i++) {
+		sum += at_level(&part[i], lambda, &slope);
+		*slopes += slope;
+	}
+	return sum;
 }
 
-/* The highest water level, in 2^-LAMBDA_SHIFT pages a share, at which all parts together fit. */
-static uint64_t water_level(const struct policy_part *part, uint32_t n, uint64_t budget, uint32_t tax)
+/* From `lambda`, where the sum is `off` pages short of the budget, or beyond it. */
+static uint64_t next_level(uint64_t lambda, uint64_t off, uint64_t slopes, bool below)
 {
-	uint32_t shift = LAMBDA_SHIFT + (tax ? TAX_SHIFT : 0);
-	uint64_t lambda = 0, bit = 1;
+	uint64_t move = slopes ? (MIN(off, BUDGET_MAX) << LAMBDA_SHIFT) / slopes : 0;
 
-	while (bit >> shift < MIN(budget, BUDGET_MAX)) /* at one share a guest is full by then */
-		bit <<= 1;
-	for (; bit; bit >>= 1)
-		if (fits(part, n, lambda | bit, budget))
-			lambda |= bit;
-	return lambda;
+	if (!move) /* all at their bounds: somewhere else */
+		return below ? lambda * 2 + 1 : lambda / 2;
+	return below ? lambda + move : lambda - MIN(move, lambda);
+}
+
+/*
+ * The water level, in 2^-LAMBDA_SHIFT pages a share: all parts together fit, and leave at most half a page
+ * a guest, what rounding loses anyhow. Each third time the bounds are halved: so there is a most, whatever
+ * the pieces look like; less than ten rounds are usual.
+ */
+static uint64_t water_level(const struct policy_part *part, uint32_t n, uint64_t budget)
+{
+	uint64_t low = 0, high = LAMBDA_MAX, slopes, shares = 1;
+
+	for (uint32_t i = 0; i < n; i++)
+		shares += part[i].shares;
+	uint64_t lambda = (MIN(budget, BUDGET_MAX) << LAMBDA_SHIFT) / shares;
+	for (uint32_t round = 1; high - low > 1; round++) {
+		uint64_t sum = sum_at(part, n, lambda, &slopes);
+		bool below = sum <= budget;
+		uint64_t off = below ? budget - sum : sum - budget;
+		if (below)
+			low = lambda;
+		else
+			high = lambda;
+		if (below && off <= n / 2)
+			break;
+		lambda = next_level(lambda, off, slopes >> 16, below);
+		if (round % 3 == 0 || lambda <= low || lambda >= high)
+			lambda = low + (high - low) / 2;
+	}
+	return low;
 }
 
 static uint64_t budget_less(const struct policy_pool *pool, uint64_t reserve_pages)
@@ -88,28 +122,25 @@ static bool is_excused(const struct policy_guest *g)
 
 /* Each guest's part of `budget`: first what it needs, then what is left over, by shares. Those that
  * have nothing to give keep what they hold, and the part they were given, if that is to be honoured. */
-static void entitle(const struct policy_pool *pool, const struct policy_guest *guests, uint32_t n,
-	uint64_t budget, bool honour_backoff, struct policy_part *part, struct policy_target *out)
+static void entitle(const struct policy_guest *guests, uint32_t n, uint64_t budget,
+	bool honour_backoff, struct policy_part *part, struct policy_target *out)
 {
-	uint32_t tax = MIN(pool->tax_percent, POLICY_TAX_MAX);
-	uint64_t needs = 0;
+	uint64_t needs = 0, slope;
 
 	for (uint32_t i = 0; i < n; i++) {
-		uint64_t low = floor_of(&guests[i], honour_backoff);
-		part[i] = (struct policy_part){ .low = low, .high = MAX(policy_demand(&guests[i]), low),
-			.active_pages = policy_active(&guests[i]), .shares = guests[i].shares,
-			.untaxed_percent = 100 - tax };
+		part[i].low = floor_of(&guests[i], honour_backoff);
+		part[i].high = MAX(policy_demand(&guests[i], &part[i]), part[i].low);
 		needs += part[i].high;
 	}
 	if (needs <= budget)
 		for (uint32_t i = 0; i < n; i++) {
 			part[i].low = part[i].high;
-			part[i].high = MAX(policy_wish(&guests[i]), part[i].low);
+			part[i].high = MAX(part[i].wish_pages, part[i].low);
 		}
-	uint64_t lambda = water_level(part, n, budget, tax);
+	uint64_t lambda = water_level(part, n, budget);
 	for (uint32_t i = 0; i < n; i++)
 		if (!honour_backoff || !is_excused(&guests[i]))
-			out[i].entitled_pages = at_level(&part[i], lambda);
+			out[i].entitled_pages = at_level(&part[i], lambda, &slope);
 }
 
 /*
@@ -123,7 +154,7 @@ void policy_share(const struct policy_pool *pool, const struct policy_marks *m,
 {
 	uint64_t owed = 0, sum = 0;
 
-	entitle(pool, guests, n, budget_less(pool, m->enter[POLICY_SOFT]), false, part, out);
+	entitle(guests, n, budget_less(pool, m->enter[POLICY_SOFT]), false, part, out);
 	for (uint32_t i = 0; i < n; i++) {
 		const struct policy_guest *g = &guests[i];
 		bool owes = is_excused(g) && g->used_pages > out[i].entitled_pages;
@@ -132,5 +163,5 @@ void policy_share(const struct policy_pool *pool, const struct policy_marks *m,
 	}
 	uint64_t budget = budget_less(pool, m->enter[POLICY_HARD]);
 	if (owed && sum + owed > budget)
-		entitle(pool, guests, n, budget, true, part, out);
+		entitle(guests, n, budget, true, part, out);
 }

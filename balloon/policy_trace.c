@@ -69,6 +69,7 @@ static const struct {
 	{ 'p', offsetof(struct policy_guest, pressed) },
 	{ 'w', offsetof(struct policy_guest, waiting) },
 	{ 'y', offsetof(struct policy_guest, dynamic) },
+	{ 'l', offsetof(struct policy_guest, limited) },
 };
 
 static const struct kind {

@@ -112,6 +112,7 @@ struct guest {
 		uint64_t limit_pages; /* frames it may hold; UINT64_MAX: no limit */
 		/* of the policy's last step, for its next (balloon/policy.h) */
 		uint64_t rate_pages, withheld_pages, entitled_pages, over_since_ns;
+		bool limited;
 		/* pages that it touched when they were out, decaying: until when, and those counted so far */
 		uint64_t refault_pages, refault_ns, refault_seen;
 		uint64_t freed;       /* pages, since it was created */

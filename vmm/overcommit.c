@@ -144,6 +144,7 @@ static void view_guest(struct guest *g, uint64_t now_ns, struct policy_guest *ou
 			MAX(now_ns - MIN(g->ladder.over_since_ns, now_ns), 1u) : 0,
 		.rate_pages = g->ladder.rate_pages,
 		.withheld_pages = g->ladder.withheld_pages,
+		.limited = g->ladder.limited,
 		.has_driver = b->page && g->state == GUEST_RUNNING,
 		.backoff = cannot_give(b, now_ns),
 		.cap_pages = now_ns < b->cap_ns ? b->cap_pages : UINT64_MAX,
@@ -221,6 +222,7 @@ static void apply(const struct policy_plan *plan, uint32_t n, uint64_t now_ns)
 		balloon_set_target(&g->balloon, t->balloon_target_pages, plan->spare_pages, now_ns);
 		g->ladder.rate_pages = t->rate_pages;
 		g->ladder.withheld_pages = t->withheld_pages;
+		g->ladder.limited = limit != UINT64_MAX;
 		g->ladder.entitled_pages = t->entitled_pages;
 		g->ladder.over_since_ns = !t->over_target ? 0 : g->ladder.over_since_ns ? : now_ns;
 		ladder_set_limit(g, t->wait_over_target ? MIN(limit, held) : limit);

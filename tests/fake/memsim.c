@@ -183,6 +183,7 @@ static void view(struct memsim *s, uint32_t i, struct policy_guest *out)
 		v->over_age_ns = s->target[i].over_target ? v->over_age_ns + MEMSIM_STEP_NS : 0;
 		v->rate_pages = s->target[i].rate_pages;
 		v->withheld_pages = s->target[i].withheld_pages;
+		v->limited = s->target[i].resident_limit_pages != UINT64_MAX;
 	}
 	if ((s->step + i) % SAMPLE_STEPS == 0) {
 		v->stats_fresh = v->has_driver;

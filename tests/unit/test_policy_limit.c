@@ -47,21 +47,24 @@ static void carry(uint32_t i, uint64_t passed_ns, bool obeys)
 	g[i].target_pages = target[i].balloon_target_pages;
 	g[i].rate_pages = target[i].rate_pages;
 	g[i].withheld_pages = target[i].withheld_pages;
+	g[i].limited = target[i].resident_limit_pages != UINT64_MAX;
 	if (obeys) {
 		g[i].balloon_pages = g[i].target_pages;
 		g[i].used_pages = MIN(g[i].used_pages, MEMORY - g[i].balloon_pages);
 	}
 }
 
-static void test_deadline(void **state)
+/* `free_pages` make the state, the state the grace. */
+static void check_deadline(uint64_t free_pages, enum policy_level level, uint32_t grace_ms)
 {
-	(void)state;
 	setup(6, 2700);
-	for (uint32_t ms = 0; ms < 4000; ms += 10) {
+	for (uint32_t ms = 0; ms < 2 * grace_ms; ms += 10) {
+		pool.free_pages = free_pages;
 		step();
+		assert_int_equal(plan.level, level);
 		/* Guest 0 gives nothing; the others do as they are told. */
 		assert_true(target[0].over_target);
-		if (ms < 2000)
+		if (ms < grace_ms)
 			assert_int_equal(target[0].resident_limit_pages, UINT64_MAX);
 		else
 			assert_int_equal(target[0].resident_limit_pages, size_of(0));
@@ -82,11 +85,36 @@ static void test_deadline(void **state)
 	assert_int_equal(target[0].resident_limit_pages, UINT64_MAX);
 }
 
+static void test_deadline(void **state)
+{
+	(void)state;
+	check_deadline(900, POLICY_SOFT, 2000);
+	check_deadline(450, POLICY_HARD, 500);
+	check_deadline(0, POLICY_LOW, 250);
+}
+
+/* Limited in LOW it stays limited when that has helped; another as late, but not limited then, is not. */
+static void test_stays_limited_until_it_gave(void **state)
+{
+	(void)state;
+	check_deadline(0, POLICY_LOW, 250);
+	pool.free_pages = 900;
+	pool.level = POLICY_SOFT;
+	g[0].used_pages = MEMORY - target[0].balloon_target_pages;
+	g[0].balloon_pages = 0;
+	g[1].balloon_pages = 0;
+	g[1].over_age_ns = g[0].over_age_ns = 400 * MS;
+	step();
+	assert_int_equal(plan.level, POLICY_SOFT);
+	assert_int_equal(target[0].resident_limit_pages, size_of(0));
+	assert_int_equal(target[1].resident_limit_pages, UINT64_MAX);
+}
+
 static void test_deadline_is_the_guests_own(void **state)
 {
 	(void)state;
 	setup(6, 2700);
-	g[0].deadline_ns = 50 * MS;
+	g[0].deadline_ns = 400 * MS; /* in LOW an eighth */
 	g[1].deadline_ns = 0;
 	g[2].has_driver = false; /* nothing to wait for */
 	for (uint32_t i = 0; i < 3; i++)
@@ -225,6 +253,125 @@ static void test_tax_by_hand(void **state)
 	assert_in_range(target[0].entitled_pages, 2198, 2201);
 }
 
+/* HIGH, with `spare` pages above the mark; all balloons at 2000. */
+static void setup_plenty(uint32_t count, uint64_t used, uint64_t spare)
+{
+	setup(count, used);
+	for (uint32_t i = 0; i < n; i++) {
+		g[i].target_pages = g[i].balloon_pages = 2000;
+		g[i].full = false;
+	}
+	pool.free_pages = POOL / 16 + POOL / 24 + spare; /* the mark to leave SOFT, at this size of pool */
+}
+
+/* What a guest that is short was given, and did not take yet, is not given twice. */
+static void test_what_is_promised_is_not_to_spare(void **state)
+{
+	(void)state;
+	setup_plenty(2, 1000, 1000);
+	g[0].pressed = true; /* may take 1096 more as it is */
+	g[0].shares = 1;
+	g[1].memory_pages = g[1].max_pages = g[1].operator_pages = POOL; /* and is due no more beside this one */
+	g[1].used_pages = g[1].in_use_pages = 14000;
+	g[1].target_pages = g[1].balloon_pages = 0;
+	g[1].shares = 100000;
+	step();
+	assert_int_equal(plan.level, POLICY_HIGH);
+	assert_int_equal(size_of(0), 2096);
+	g[0].used_pages = g[0].in_use_pages = 2096;
+	step();
+	assert_in_range(size_of(0), 2096 + 240, 2096 + 260); /* a quarter of it */
+}
+
+static void test_spare_goes_by_shares(void **state)
+{
+	(void)state;
+	setup_plenty(3, 2096, 1200);
+	g[0].pressed = g[1].pressed = true;
+	g[0].shares = 2000;
+	step();
+	assert_in_range(size_of(0), 2096 + 190, 2096 + 210);
+	assert_in_range(size_of(1), 2096 + 95, 2096 + 105);
+	assert_int_equal(size_of(2), 2096);
+}
+
+/* Full, or with memory out of RAM, but idle: it lacks nothing. */
+static void test_idle_guest_is_not_short(void **state)
+{
+	(void)state;
+	setup_plenty(3, 2096, 1200);
+	for (uint32_t i = 0; i < n; i++)
+		g[i].full = true;
+	g[1].active_pages = 200;
+	g[2].active_pages = 200;
+	g[2].full = false;
+	g[2].swapped_pages = 500;
+	step();
+	assert_true(size_of(0) > 2096);
+	assert_int_equal(size_of(1), 2096);
+	assert_int_equal(size_of(2), 2096);
+	g[2].active_pages = 2000;
+	step();
+	assert_true(size_of(2) > 2096);
+}
+
+/* Pressed: what it holds counts as active, whatever was seen of it. 3 W + 3000 + (W - 3000) / 4 = 15104. */
+static void test_pressure_lifts_the_tax(void **state)
+{
+	(void)state;
+	setup(4, 4096);
+	for (uint32_t i = 0; i < n; i++)
+		g[i].memory_pages = g[i].max_pages = g[i].operator_pages = g[i].used_pages =
+			g[i].in_use_pages = 16384;
+	pool.tax_percent = 75;
+	g[0].active_pages = 0;
+	g[0].used_pages = g[0].in_use_pages = 3000;
+	step();
+	assert_in_range(target[0].entitled_pages, 1160, 1163);
+	g[0].pressed = true;
+	step();
+	assert_in_range(target[0].entitled_pages, 3236, 3240);
+}
+
+/* A step of the tax too small for the dead band is still made, one for another reason is not. */
+static void test_tax_is_taken_in_small_steps(void **state)
+{
+	(void)state;
+	setup(4, 4096);
+	pool.pool_pages = 13000;
+	pool.tax_percent = 75;
+	g[0].active_pages = 2000;
+	step();
+	for (uint32_t i = 0; i < n; i++)
+		carry(i, 10 * MS, true), g[i].in_use_pages = g[i].used_pages;
+	uint64_t before = size_of(0), other = size_of(1);
+	g[0].active_pages = 1950;
+	g[0].used_pages = g[0].in_use_pages = before;
+	step();
+	assert_in_range(size_of(0), before - 45, before - 20);
+	assert_int_equal(size_of(1), other);
+}
+
+/* Nothing is enforced on it and it has nothing to give: what it owes is shifted to the others. */
+static void test_owed_is_shifted(void **state)
+{
+	(void)state;
+	setup(6, 2700);
+	g[0].deadline_ns = 0;
+	step();
+	uint64_t part = target[0].entitled_pages, others = 0;
+	g[0].backoff = true;
+	g[0].used_pages = g[0].in_use_pages = MEMORY;
+	step();
+	assert_int_equal(target[0].entitled_pages, part);
+	for (uint32_t i = 1; i < n; i++)
+		others += target[i].entitled_pages;
+	assert_in_range(others, POOL - 256 - POOL / 32 - MEMORY - n, POOL - 256 - POOL / 32 - MEMORY);
+	g[0].deadline_ns = POLICY_DEADLINE_NS; /* it will pay itself */
+	step();
+	assert_int_equal(target[1].entitled_pages, part);
+}
+
 static void test_memory_out_of_ram_counts(void **state)
 {
 	(void)state;
@@ -297,12 +444,19 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_deadline),
+		cmocka_unit_test(test_stays_limited_until_it_gave),
 		cmocka_unit_test(test_deadline_is_the_guests_own),
 		cmocka_unit_test(test_operators_word_is_enforced),
 		cmocka_unit_test(test_who_waits_in_the_low_state),
 		cmocka_unit_test(test_rate_follows_the_guest),
 		cmocka_unit_test(test_release_is_immediate),
 		cmocka_unit_test(test_tax_by_hand),
+		cmocka_unit_test(test_what_is_promised_is_not_to_spare),
+		cmocka_unit_test(test_spare_goes_by_shares),
+		cmocka_unit_test(test_idle_guest_is_not_short),
+		cmocka_unit_test(test_pressure_lifts_the_tax),
+		cmocka_unit_test(test_tax_is_taken_in_small_steps),
+		cmocka_unit_test(test_owed_is_shifted),
 		cmocka_unit_test(test_memory_out_of_ram_counts),
 		cmocka_unit_test(test_dynamic_guest),
 	};
