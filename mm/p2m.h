@@ -30,6 +30,8 @@ enum p2m_state {
 	P2M_STATE_COUNT
 };
 
+#define P2M_KEEPERS 8u /* see p2m_keep() */
+
 struct p2m {
 	struct spinlock lock;
 	/* constant after p2m_create() */
@@ -45,6 +47,9 @@ struct p2m {
 	uint64_t table_count;            /* of all levels */
 	struct frame_batch *batch;       /* between p2m_batch_begin() and _finish() */
 	bool flush_needed;               /* something was unmapped since the last flush */
+	struct p2m_kept {
+		uint64_t first, end; /* gfns; empty: none */
+	} kept[P2M_KEEPERS];
 	/* counters since creation, guarded by lock */
 	uint64_t fault_populate, fault_zero_read, fault_cow_zero, fault_spurious, fault_2m;
 	uint64_t fault_denied, balloon_touch, split_2m, join_2m;
@@ -139,6 +144,14 @@ bool p2m_ready(struct p2m *p, gpa_t gpa);
  */
 status_t p2m_pin(struct p2m *p, gfn_t gfn, void **va) MUST_CHECK;
 void p2m_unpin(struct p2m *p, gfn_t gfn);
+
+/*
+ * What a call's results will be written to: RAM from now on, and not evicted before p2m_keep_end(), so that
+ * p2m_copy_to() does not fail when the call has been carried out. One range for each `who` (a vCPU's number), not
+ * empty. Returns as p2m_copy_to() does; on an error nothing is kept.
+ */
+status_t p2m_keep(struct p2m *p, uint32_t who, gpa_t at, uint64_t bytes) MUST_CHECK;
+void p2m_keep_end(struct p2m *p, uint32_t who);
 
 /* What a gfn is now; for the auditor, tests and the console. */
 struct p2m_entry {

@@ -131,6 +131,32 @@ status_t p2m_copy_to(struct p2m *p, gpa_t to, const void *buf, uint64_t bytes)
 	return s;
 }
 
+status_t p2m_keep(struct p2m *p, uint32_t who, gpa_t at, uint64_t bytes)
+{
+	status_t s = OK;
+	mfn_t mfn;
+
+	HV_BUG_ON(who >= P2M_KEEPERS || !bytes);
+	if (!range_ok(p, at, bytes))
+		return ERR_RANGE;
+	gfn_t first = gpa_to_gfn(at), last = gpa_to_gfn(GPA(at.v + bytes - 1));
+
+	spin_lock(&p->lock);
+	for (gfn_t gfn = first; s == OK && gfn.v <= last.v; gfn = gfn_add(gfn, 1))
+		s = frame_to_write(p, gfn, false, &mfn);
+	if (s == OK)
+		p->kept[who] = (struct p2m_kept){ first.v, last.v + 1 };
+	spin_unlock(&p->lock);
+	return s;
+}
+
+void p2m_keep_end(struct p2m *p, uint32_t who)
+{
+	spin_lock(&p->lock);
+	p->kept[who] = (struct p2m_kept){ 0, 0 };
+	spin_unlock(&p->lock);
+}
+
 status_t p2m_pin(struct p2m *p, gfn_t gfn, void **va)
 {
 	struct p2m_slot s;

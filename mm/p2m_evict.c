@@ -28,6 +28,15 @@ void *p2m_scratch(uint32_t which)
 
 /* ---- out --------------------------------------------------------------------------------------- */
 
+/* Is a hypercall's result about to be written there? */
+static bool is_kept(const struct p2m *p, gfn_t gfn)
+{
+	for (uint32_t i = 0; i < P2M_KEEPERS; i++)
+		if (gfn.v >= p->kept[i].first && gfn.v < p->kept[i].end)
+			return true;
+	return false;
+}
+
 static bool hold_one(struct p2m *p, gfn_t gfn, struct evict_page *out, enum evict_found *found)
 {
 	mfn_t table;
@@ -41,7 +50,7 @@ static bool hold_one(struct p2m *p, gfn_t gfn, struct evict_page *out, enum evic
 	}
 	uint64_t e = *entry;
 
-	if (!entry_present(e) || entry_state(e) != P2M_RAM || e & LEAF_PINNED)
+	if (!entry_present(e) || entry_state(e) != P2M_RAM || e & LEAF_PINNED || is_kept(p, gfn))
 		return false;
 	*out = (struct evict_page){ .gfn = gfn, .mfn = entry_mfn(e), .to = P2M_RAM };
 	entry_write(entry, entry_out(P2M_IN_FLIGHT, out->mfn.v));

@@ -86,17 +86,41 @@ static int64_t hc_block_info(struct vcpu *v, uint64_t gpa, uint64_t b, uint64_t 
 	return s == OK ? 0 : copy_error(v, s, gpa, sizeof(info), P2M_WRITE);
 }
 
-static int64_t hc_block_io(struct vcpu *v, uint64_t gpa, uint64_t count, uint64_t c)
+/*
+ * Calls whose results go back to where their arguments were. Those pages are kept meanwhile: the call cannot be
+ * made again because a result has no place.
+ */
+static int64_t with_results(struct vcpu *v, uint64_t gpa, void *copy, uint64_t bytes,
+	int64_t (*call)(struct vcpu *v, void *copy, uint64_t count, uint64_t what), uint64_t count,
+	uint64_t what)
 {
-	struct guest *g = v->guest;
-	struct aero_block_req req[64];
-	uint64_t bytes = count * sizeof(req[0]), sectors = 0, tried = 0;
-	status_t s = p2m_copy_from(&g->p2m, GPA(gpa), req, bytes);
+	struct p2m *p = &v->guest->p2m;
+	uint32_t who = (uint32_t)(v - v->guest->vcpu);
+
+	_Static_assert(CONFIG_VCPU_MAX <= P2M_KEEPERS, "each vCPU keeps what its call needs");
+	if (!count)
+		return call(v, copy, 0, what);
+	status_t s = p2m_keep(p, who, GPA(gpa), bytes);
+
+	if (s != OK)
+		return copy_error(v, s, gpa, bytes, P2M_WRITE);
+	s = p2m_copy_from(p, GPA(gpa), copy, bytes);
+	int64_t result = s == OK ? call(v, copy, count, what) : -AERO_EFAULT;
+
+	/* In vain only if the guest took the page away itself, which makes no difference to others. */
+	if (result > 0 && p2m_copy_to(p, GPA(gpa), copy, bytes / count * (uint64_t)result) != OK)
+		result = -AERO_EFAULT;
+	p2m_keep_end(p, who);
+	return result;
+}
+
+static int64_t block_requests(struct vcpu *v, void *copy, uint64_t count, uint64_t what)
+{
+	struct aero_block_req *req = copy;
+	uint64_t sectors = 0, tried = 0;
 	struct block_wait wait = { .bytes = 0 };
 
-	(void)c;
-	if (s != OK)
-		return copy_error(v, s, gpa, bytes, P2M_READ);
+	(void)what;
 	if (!disk_claim(v))
 		return HC_DISK;
 	uint64_t until = platform_tsc() + platform_ms_to_tsc(BLOCK_CALL_MS);
@@ -119,8 +143,15 @@ static int64_t hc_block_io(struct vcpu *v, uint64_t gpa, uint64_t count, uint64_
 			req[0].op == AERO_BLOCK_WRITE ? P2M_READ : P2M_WRITE);
 	}
 	v->block_done = 0; /* the guest makes the rest again when it likes: from the start */
-	s = p2m_copy_to(&g->p2m, GPA(gpa), req, tried * sizeof(req[0]));
-	return s == OK ? (int64_t)tried : -AERO_EFAULT;
+	return (int64_t)tried;
+}
+
+static int64_t hc_block_io(struct vcpu *v, uint64_t gpa, uint64_t count, uint64_t c)
+{
+	struct aero_block_req req[64];
+
+	(void)c;
+	return with_results(v, gpa, req, count * sizeof(req[0]), block_requests, count, 0);
 }
 
 static int64_t hc_event_setup(struct vcpu *v, uint64_t vector, uint64_t b, uint64_t c)
@@ -149,36 +180,30 @@ static int64_t hc_balloon_setup(struct vcpu *v, uint64_t gpa, uint64_t flags, ui
 	return balloon_hc_setup(&v->guest->balloon, GPA(gpa), flags, platform_ns());
 }
 
-/* The ranges are copied in once, worked on, and copied back with their results. */
-static int64_t balloon_ranges(struct vcpu *v, bool inflate, uint64_t gpa, uint64_t count,
-	uint64_t flags)
+#define WHAT_INFLATE (1ull << 32) /* beside the call's flags */
+
+static int64_t balloon_ranges(struct vcpu *v, void *copy, uint64_t count, uint64_t what)
 {
 	struct guest *g = v->guest;
-	uint64_t bytes = count * sizeof(struct aero_range);
 	uint64_t held = g->p2m.account.used_pages;
-	status_t s = p2m_copy_from(&g->p2m, GPA(gpa), v->ranges, bytes);
+	int64_t tried = balloon_hc_ranges(&g->balloon, what & WHAT_INFLATE, copy, (uint32_t)count,
+		what & ~WHAT_INFLATE, platform_ns());
 
-	if (s != OK)
-		return copy_error(v, s, gpa, bytes, P2M_READ);
-	int64_t tried = balloon_hc_ranges(&g->balloon, inflate, v->ranges, (uint32_t)count, flags,
-		platform_ns());
-
-	if (tried < 0)
-		return tried;
-	if (g->grace_pages && g->p2m.account.used_pages < held)
+	if (tried >= 0 && g->grace_pages && g->p2m.account.used_pages < held)
 		memwait_repay(g, held - g->p2m.account.used_pages);
-	s = p2m_copy_to(&g->p2m, GPA(gpa), v->ranges, bytes);
-	return s == OK ? tried : -AERO_EFAULT;
+	return tried;
 }
 
 static int64_t hc_balloon_inflate(struct vcpu *v, uint64_t gpa, uint64_t count, uint64_t flags)
 {
-	return balloon_ranges(v, true, gpa, count, flags);
+	return with_results(v, gpa, v->ranges, count * sizeof(struct aero_range), balloon_ranges, count,
+		flags | WHAT_INFLATE);
 }
 
 static int64_t hc_balloon_deflate(struct vcpu *v, uint64_t gpa, uint64_t count, uint64_t flags)
 {
-	return balloon_ranges(v, false, gpa, count, flags);
+	return with_results(v, gpa, v->ranges, count * sizeof(struct aero_range), balloon_ranges, count,
+		flags);
 }
 
 static int64_t hc_balloon_report(struct vcpu *v, uint64_t state, uint64_t reason, uint64_t pages)

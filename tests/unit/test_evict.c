@@ -271,6 +271,36 @@ static void pinned_pages_and_the_zero_frame_stay(void **state)
 	p2m_unpin(&guest[0], GFN(3));
 }
 
+/* What a call will write its results to comes in, whatever it was, and does not go out before the call ends. */
+static void what_a_call_needs_is_kept(void **state)
+{
+	const uint64_t word = 42;
+	enum reclaim_limit limit;
+
+	(void)state;
+	for (uint32_t i = 0; i < 8; i++)
+		write_page(0, i, 4 + i);
+	reclaim(0, 8);
+	assert_int_not_equal(state_of(0, 3), P2M_RAM);
+	assert_int_not_equal(state_of(0, 4), P2M_RAM);
+	status_t s = p2m_keep(&guest[0], 1, GPA(4 * PAGE_BYTES - 8), 16);
+
+	while (s == ERR_BUSY) { /* one of them is being read */
+		answer();
+		s = p2m_keep(&guest[0], 1, GPA(4 * PAGE_BYTES - 8), 16);
+	}
+	assert_int_equal(s, OK);
+	assert_int_equal(guest[0].pages[P2M_RAM], 2);
+	assert_int_equal(step(0, 4, 0, &limit), 0);
+	assert_int_equal(limit, RECLAIM_PINNED);
+	assert_int_equal(p2m_copy_to(&guest[0], GPA(4 * PAGE_BYTES - 8), &word, 8), OK);
+	assert_int_equal(p2m_keep(&guest[0], 0, GPA(MIB(1024)), 16), ERR_RANGE);
+	p2m_keep_end(&guest[0], 0); /* nothing of another's */
+	assert_int_equal(step(0, 4, 0, &limit), 0);
+	p2m_keep_end(&guest[0], 1);
+	assert_int_equal(step(0, 4, 0, &limit), 2);
+}
+
 static void a_large_page_is_broken_only_when_there_is_nothing_else(void **state)
 {
 	(void)state;
@@ -490,6 +520,7 @@ int main(void)
 		TEST(what_is_touched_while_it_is_held_stays),
 		TEST(a_page_that_comes_back_meanwhile_is_not_lost),
 		TEST(pinned_pages_and_the_zero_frame_stay),
+		TEST(what_a_call_needs_is_kept),
 		TEST(a_large_page_is_broken_only_when_there_is_nothing_else),
 		TEST(hypercalls_do_not_bring_pages_in),
 		TEST(the_balloon_takes_pages_from_where_they_are),
