@@ -149,7 +149,7 @@ check:
 
 test:
 	@boot/deps
-	@$(MAKE) --no-print-directory -s image $(UNIT_BIN) fuzzers
+	@$(MAKE) --no-print-directory -s image $(UNIT_BIN) fuzzers $(B)/host/simulate
 	@$(MAKE) --no-print-directory -s DEBUG=1 B=build/debug image
 	@$(PYTHON) tests/run.py all
 

@@ -27,6 +27,8 @@ const struct command command_table[] = {
 	{ "mem-max", "GUEST SIZE", "set the most a guest may ever hold", cmd_mem_max, 2, 2, WORD_GUEST,
 		false },
 	{ "mem-audit", "", "prove where each page is", cmd_mem_audit, 0, 0, WORD_NONE, true },
+	{ "policy-trace", "[STEPS]", "print what the policy is given, to be made again on a host",
+		cmd_policy_trace, 0, 1, WORD_NONE, false },
 	{ "pause", "GUEST", "stop a guest's processors", cmd_pause, 1, 1, WORD_GUEST, false },
 	{ "unpause", "GUEST", "let them go on", cmd_unpause, 1, 1, WORD_GUEST, false },
 	{ "create", "NAME [like=NODE] [memory= min= max= shares= disk= cmdline=]",

@@ -1,5 +1,6 @@
 #include "vmm/overcommit.h"
 
+#include "balloon/policy_trace.h"
 #include "vmm/base/log.h"
 #include "vmm/ladder.h"
 #include "vmm/sched.h"
@@ -22,6 +23,7 @@ static struct {
 	uint64_t last_ns, due_ns, stats_ns;
 	bool kicked, nudged;
 	struct overcommit_stats stats;
+	uint32_t trace_left; /* steps */
 	struct guest *guest[GUEST_MAX];
 	struct policy_guest view[GUEST_MAX];
 	struct policy_target target[GUEST_MAX];
@@ -237,6 +239,28 @@ static bool anyone_needs(uint32_t n)
 	return false;
 }
 
+static void trace_step(const struct policy_pool *pool, const struct policy_plan *plan, uint32_t n,
+	uint64_t now_ns)
+{
+	char line[POLICY_TRACE_BYTES];
+
+	policy_trace_step(line, pool, n, now_ns / MS);
+	log_note("%s", line);
+	for (uint32_t i = 0; i < n; i++) {
+		policy_trace_guest(line, &state.view[i]);
+		log_note("%s", line);
+	}
+	policy_trace_plan(line, plan, n);
+	log_note("%s", line);
+	if (!--state.trace_left)
+		log_note("end of the policy's trace");
+}
+
+void overcommit_trace(uint32_t steps)
+{
+	state.trace_left = steps;
+}
+
 static void step(uint64_t now_ns)
 {
 	struct policy_pool pool;
@@ -244,6 +268,8 @@ static void step(uint64_t now_ns)
 	uint32_t n = gather(now_ns, &pool);
 
 	policy_step(&pool, state.view, n, state.scratch, &plan);
+	if (state.trace_left)
+		trace_step(&pool, &plan, n, now_ns);
 	if (!wait_for_stats(&plan, n, now_ns))
 		apply(&plan, n, now_ns);
 	if (plan.level != state.stats.level) {

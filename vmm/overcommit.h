@@ -9,6 +9,8 @@
 
 void overcommit_poll(uint64_t now_ns);     /* each turn of the loop: looks at its period first */
 void overcommit_kick(struct guest *guest); /* a vCPU of it waits for memory: do not wait the period */
+/* The next `steps` steps go to the log, to be made again by `simulate replay` (balloon/policy_trace.h). */
+void overcommit_trace(uint32_t steps);
 void overcommit_nudge(void);               /* an operator's target changed: at the next turn */
 
 /* For the console: the level in force, and counters since boot. */

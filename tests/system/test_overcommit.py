@@ -1,5 +1,9 @@
 """Ten guests of 16 MiB on 120 MiB: one spikes while the others idle and gets it; all spike, and every one
 verifies and none dies; guests come and go meanwhile. Each test begins where the one before ended."""
+import subprocess
+
+from machine import OUT, TOP
+
 from hogs import all_alive, hogs, kill_hogs, passes_more, rows, vmstat, wait_for
 
 CONFIG = "demo"
@@ -64,6 +68,19 @@ def test_paused_guests_hold_nobody_up(machine):
     passes_more(machine, "vm1", 240)
     all_alive(machine)
     machine.audit()
+
+
+def test_steps_can_be_made_again(machine):
+    """What the policy was given, printed on the serial log: the host makes the same plans of it."""
+    machine.cmd("policy-trace 40")
+    machine.wait("end of the policy's trace", 60)
+    machine._until_prompt(10)
+    machine.log.flush()
+    log = OUT / f"{machine.name}.log"
+    done = subprocess.run([TOP / "build/host/simulate", "--out", OUT / "replay", "replay", log], capture_output=True,
+                          text=True, cwd=TOP)
+    assert " 40 steps, 40 plans the same, 0 steps incomplete, 0 bad lines" in done.stdout, done.stdout + done.stderr
+    assert done.returncode == 0
 
 
 def test_ends_in_order(machine):

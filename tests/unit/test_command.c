@@ -168,6 +168,10 @@ static void listings(void **state)
 	}
 	says("list", "Name               ID    Mem  VCPUs State     Time(s)   Target  Balloon     Used\nvm0 ");
 	says("mem-audit", "audit: clean (");
+	says("policy-trace 3", "the next 3 steps of the policy");
+	says("policy-trace 0", "the next 0 steps");
+	says("policy-trace 10001", "error: policy-trace: should be a number of steps, 0 to 10000");
+	says("policy-trace soon", "error: policy-trace: should be");
 	says("help", "mem-set GUEST|all SIZE");
 	says("help pause", "pause GUEST");
 	says("uptime", "up ");

@@ -59,7 +59,7 @@ static void store(const char *line, size_t n)
 
 void log_printf(enum log_level level, const char *fmt, ...)
 {
-	static const char *const mark[] = { "error: ", "warning: ", "", "debug: " };
+	static const char *const mark[] = { "error: ", "", "warning: ", "", "debug: " };
 	char line[LINE_BYTES];
 	uint64_t us = clock_ns ? clock_ns() / 1000 : 0;
 	va_list ap;

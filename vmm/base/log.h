@@ -8,13 +8,15 @@
 
 #include "vmm/base/types.h"
 
-enum log_level { LOG_ERR, LOG_WARN, LOG_INFO, LOG_DEBUG };
+/* LOG_NOTE: what the operator asked to see. */
+enum log_level { LOG_ERR, LOG_NOTE, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 #define LOG_RING_BYTES 32768u
 
 void log_printf(enum log_level level, const char *fmt, ...) PRINTF(2, 3);
 
 #define log_err(...)   log_printf(LOG_ERR, __VA_ARGS__)
+#define log_note(...)  log_printf(LOG_NOTE, __VA_ARGS__)
 #define log_warn(...)  log_printf(LOG_WARN, __VA_ARGS__)
 #define log_info(...)  log_printf(LOG_INFO, __VA_ARGS__)
 #define log_debug(...) log_printf(LOG_DEBUG, __VA_ARGS__)
