@@ -38,6 +38,7 @@ struct balloon {
 	uint64_t cap_pages, cap_ns;
 	uint64_t spare_pages; /* the policy's: what pressure may be granted before its next step */
 	/* counters */
+	uint64_t inflate_ticks; /* the caller's: time in calls that inflate */
 	uint64_t inflate_pages, inflate_2m, deflate_pages, deflate_urgent_pages, refused_ranges;
 	uint64_t report_count, backoff_count, stats_count, pressure_count;
 };

@@ -21,7 +21,7 @@ static void set_one(struct guest *g, uint64_t bytes)
 	else if (size < pages)
 		console_printf(" (all it has; %s was asked)", wanted);
 	if (!g->balloon.page)
-		console_printf("; it has no balloon driver: the target waits for one");
+		console_printf("; it has no balloon driver: its own pages are taken");
 	else if (g->state != GUEST_RUNNING)
 		console_printf("; it does not run: its balloon cannot move now");
 	console_printf("\n");

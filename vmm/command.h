@@ -53,7 +53,7 @@ bool command_size(const char *word, uint64_t *bytes);
 void command_json_begin(struct json *j);
 void command_json_end(struct json *j);
 
-/* cmd_list.c, cmd_memory.c, cmd_guest.c, cmd_cpu.c, cmd_disk.c, cmd_machine.c, cmd_policy.c */
+/* cmd_list.c, cmd_memory.c, cmd_reclaim.c, cmd_guest.c, cmd_cpu.c, cmd_disk.c, cmd_machine.c, cmd_policy.c */
 void cmd_list(const struct command_args *a);
 void cmd_info(const struct command_args *a);
 void cmd_stats(const struct command_args *a);
@@ -62,6 +62,9 @@ void cmd_mem_set(const struct command_args *a);
 void cmd_mem_max(const struct command_args *a);
 void cmd_mem_audit(const struct command_args *a);
 void cmd_policy_trace(const struct command_args *a);
+void cmd_mem_why(const struct command_args *a);
+void cmd_mem_state(const struct command_args *a);
+void cmd_swap(const struct command_args *a);
 void cmd_pause(const struct command_args *a);
 void cmd_unpause(const struct command_args *a);
 void cmd_create(const struct command_args *a);

@@ -185,10 +185,12 @@ static int64_t hc_balloon_setup(struct vcpu *v, uint64_t gpa, uint64_t flags, ui
 static int64_t balloon_ranges(struct vcpu *v, void *copy, uint64_t count, uint64_t what)
 {
 	struct guest *g = v->guest;
-	uint64_t held = g->p2m.account.used_pages;
+	uint64_t held = g->p2m.account.used_pages, start = platform_tsc();
 	int64_t tried = balloon_hc_ranges(&g->balloon, what & WHAT_INFLATE, copy, (uint32_t)count,
 		what & ~WHAT_INFLATE, platform_ns());
 
+	if (what & WHAT_INFLATE)
+		__atomic_fetch_add(&g->balloon.inflate_ticks, platform_tsc() - start, __ATOMIC_RELAXED);
 	if (tried >= 0 && g->grace_pages && g->p2m.account.used_pages < held)
 		memwait_repay(g, held - g->p2m.account.used_pages);
 	return tried;

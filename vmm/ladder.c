@@ -11,6 +11,7 @@
 /* A guest is brought a little below its limit, so that its next fault finds a frame. */
 #define HEADROOM    32u
 #define REST_MS     4u  /* pages lie unmapped for so long before they go: those in use come back in that time */
+#define RATE_NS     500000000ull /* a window to tell the rate by */
 #define GUESTS_POLL 2u  /* that one poll takes a step of */
 #define WRITE_BACK  8u
 
@@ -154,6 +155,20 @@ static void tell_full(struct guest *g, uint64_t now_ns)
 		zstore_frames(), ladder.zstore_max);
 }
 
+static void note_rate(struct guest *g, uint64_t now_ns)
+{
+	if (now_ns - g->ladder.rate_ns < RATE_NS)
+		return;
+	g->ladder.rate = (g->ladder.freed - g->ladder.rate_freed) * 1000000000ull / (now_ns - g->ladder.rate_ns);
+	g->ladder.rate_freed = g->ladder.freed;
+	g->ladder.rate_ns = now_ns;
+}
+
+uint64_t ladder_rate(const struct guest *g)
+{
+	return platform_ns() - g->ladder.rate_ns < 4 * RATE_NS ? g->ladder.rate : 0;
+}
+
 /* True: frames came free, or may at once. */
 static bool step(struct guest *g)
 {
@@ -169,6 +184,7 @@ static bool step(struct guest *g)
 
 	g->ladder.obstacle = reclaim_step(&g->ladder.reclaim, &g->p2m, &order, &freed);
 	g->ladder.freed += freed;
+	note_rate(g, platform_ns());
 	if (g->ladder.obstacle == RECLAIM_FULL)
 		tell_full(g, platform_ns());
 	apply_limit(g); /* its tables may have become more */

@@ -21,9 +21,7 @@ void ladder_set_limit(struct guest *g, uint64_t limit_pages);
 bool ladder_poll(void);
 bool ladder_active(void); /* somebody owes pages: CPU 0 should look in often */
 
+/* Pages a second that were taken from it of late; 0: none. */
+uint64_t ladder_rate(const struct guest *g);
 /* What stands in the way of a guest's limit now: words for mem-why, "" if nothing does. */
 const char *ladder_obstacle(const struct guest *g);
-static inline uint64_t ladder_resident(const struct guest *g)
-{
-	return p2m_resident(&g->p2m);
-}

@@ -203,7 +203,7 @@ static void memory(void **state)
 {
 	(void)state;
 	struct guest *g = guest_find("vm0");
-	says("mem-set vm0 8M", "vm0: 8M; it has no balloon driver: the target waits for one");
+	says("mem-set vm0 8M", "vm0: 8M; it has no balloon driver: its own pages are taken");
 	struct toy *toy = toy_new(g, true);
 	assert_string_equal(cmd("mem-set vm0 6144"), "vm0: 6M\n");
 	says("mem-set vm0 1M", "vm0: 4M (its min; 1M was asked)");
@@ -213,6 +213,11 @@ static void memory(void **state)
 	cmd("pause vm0");
 	says("mem-set vm0 9M", "vm0: 9M; it does not run: its balloon cannot move now");
 	cmd("unpause vm0");
+	says("mem-why vm1", "vm1 should hold ");
+	says("mem-why vm0 -j", "\"limit\":\"");
+	says("mem-state", "rung ");
+	says("mem-state -j", "{\"name\":\"compress\",\"pages\":0,\"ticks\":0}");
+	error("swap off", "swap: there is none");
 	says("mem-max vm0 8M", "vm0: never more than 8M; it holds ");
 	toy_free(toy);
 	hv_config.debug_commands = true;
