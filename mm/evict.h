@@ -50,6 +50,12 @@ bool p2m_take_compressed(struct p2m *p, gfn_t gfn, uint64_t handle, void *buf, u
  */
 bool p2m_restore_to_swap(struct p2m *p, gfn_t gfn, uint64_t handle, uint64_t slot);
 
+/*
+ * For measurements only: every copy brings a page in as a guest's own access would, so that what a guest pages out
+ * itself is read from swap first, and what it is about to overwrite too (VSwapper's findings, unheeded).
+ */
+extern bool p2m_naive;
+
 /* What faults and copies need for pages that are out: two pages for each of `cpus` CPUs, from the heap. Once, at boot.
  * ERR_NOMEM. */
 status_t p2m_scratch_init(uint32_t cpus) MUST_CHECK;

@@ -1,6 +1,9 @@
 /* The hypervisor's own access to a guest's memory: copies and pins. See mm/p2m.h. */
+#include "mm/evict.h"
 #include "mm/p2m_walk.h"
 #include "vmm/base/string.h"
+
+bool p2m_naive;
 
 static bool range_ok(const struct p2m *p, gpa_t at, uint64_t bytes)
 {
@@ -44,7 +47,7 @@ static inline status_t page_to_read(struct p2m *p, gfn_t gfn, const char **out)
 		}
 		if (e == ENTRY(P2M_EMPTY))
 			return OK;
-		if (entry_is_out(e)) {
+		if (entry_is_out(e) && !p2m_naive) {
 			*out = p2m_scratch(1);
 			err = p2m_read_out(p, gfn, p2m_scratch(1));
 		} else { /* as the guest's own access would: it leaves the balloon */
@@ -71,7 +74,7 @@ static inline status_t frame_to_write(struct p2m *p, gfn_t gfn, bool whole, mfn_
 			*out = mfn_add(entry_mfn(e), within);
 			return OK;
 		}
-		if (whole && !entry_present(e) && entry_is_out(e))
+		if (whole && !entry_present(e) && entry_is_out(e) && !p2m_naive)
 			err = p2m_bring_in(p, gfn, 0, true);
 		else
 			err = copy_status(p2m_fault_locked(p, gfn, P2M_WRITE));

@@ -3,6 +3,7 @@
 
 #include "mm/compress.h"
 #include "mm/swap.h"
+#include "mm/zero.h"
 #include "mm/zstore.h"
 #include "vmm/base/directmap.h"
 #include "vmm/base/string.h"
@@ -93,21 +94,13 @@ static void hold_more(struct reclaim *r, struct p2m *p, uint64_t wanted, uint64_
 
 /* ---- what becomes of a page -------------------------------------------------------------------- */
 
-static bool is_zero(void)
-{
-	for (uint32_t i = 0; i < ARRAY_COUNT(page); i++)
-		if (page[i])
-			return false;
-	return true;
-}
-
 /* Puts the content away; false: it cannot go, *limit says why. */
 static bool put_away(const struct p2m *p, const struct reclaim_order *o, struct evict_page *e,
 	enum reclaim_rung *rung, enum reclaim_limit *limit)
 {
 	uint32_t bytes;
 
-	if (is_zero()) {
+	if (page_all_zero(page)) {
 		*rung = RECLAIM_ZERO;
 		e->to = P2M_EMPTY;
 		return true;

@@ -44,6 +44,7 @@ struct buffer {
 	uint32_t room;    /* OPEN: may cover */
 	uint32_t valid;   /* bit a slot: its content lies here */
 	uint32_t wanted;  /* bit a slot: asked for, and not had yet */
+	uint32_t checked; /* bit a slot: its hash was right */
 	uint32_t tries;
 	uint64_t used_at; /* swap.clock */
 	struct swap_io io;
@@ -344,9 +345,10 @@ static bool check(struct buffer *b, uint64_t i)
 	uint32_t k = (uint32_t)(i - b->first);
 	struct slot *s = slot_at(i);
 
-	if (!b->from_disk)
+	if (!b->from_disk || b->checked >> k & 1)
 		return true;
 	if (page_hash(page_at(b, k), i) == s->hash) {
+		b->checked |= 1u << k;
 		s->tries = 0;
 		return true;
 	}

@@ -21,3 +21,12 @@ static inline bool pages_equal(const void *a, const void *b)
 	__asm__ volatile("repe cmpsq" : "+S"(a), "+D"(b), "+c"(words), "=@ccz"(equal) : : "memory");
 	return equal;
 }
+/* Up to the first word that is not zero. */
+static inline bool page_all_zero(const void *page)
+{
+	uint64_t words = PAGE_BYTES / 8;
+	bool zero;
+
+	__asm__ volatile("repe scasq" : "+D"(page), "+c"(words), "=@ccz"(zero) : "a"(0ull) : "memory");
+	return zero;
+}

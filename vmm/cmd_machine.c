@@ -166,6 +166,13 @@ void cmd_debug(const struct command_args *a)
 		console_printf("%lu frames scrubbed\n", frame_scrub(UINT64_MAX));
 	else if (!strcmp(a->word[0], "disk") && a->count == 2)
 		debug_disk(a->word[1]);
+	else if (!strcmp(a->word[0], "reclaim"))
+		debug_reclaim(a);
+	else if (!strcmp(a->word[0], "latency"))
+		debug_latency(a);
+	else if (!strcmp(a->word[0], "paging"))
+		debug_paging(a);
 	else
-		command_error("debug: unknown \"%.20s\"; there is: scrub, compress, disk DISK", a->word[0]);
+		command_error("debug: unknown \"%.20s\"; there is: scrub, compress, disk DISK, reclaim, latency, paging",
+			a->word[0]);
 }

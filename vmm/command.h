@@ -81,4 +81,8 @@ void cmd_reboot(const struct command_args *a);
 void cmd_debug(const struct command_args *a);
 void cmd_disks(const struct command_args *a);
 void cmd_disk_fault(const struct command_args *a);
+/* debug's, cmd_bench.c */
+void debug_reclaim(const struct command_args *a);
+void debug_latency(const struct command_args *a);
+void debug_paging(const struct command_args *a);
 void debug_disk(const char *word); /* debug's second word: a disk */

@@ -6,6 +6,7 @@
 #include "vmm/base/fmt.h"
 #include "vmm/block.h"
 #include "vmm/hv.h"
+#include "vmm/latency.h"
 #include "vmm/platform.h"
 
 /* A guest is brought a little below its limit, so that its next fault finds a frame. */
@@ -231,6 +232,7 @@ bool ladder_poll(void)
 {
 	bool did = false, was_active = ladder.active;
 
+	latency_poll();
 	ladder.active = false;
 	for (uint32_t i = 0; i < GUESTS_POLL; i++) {
 		struct guest *g = next_debtor();

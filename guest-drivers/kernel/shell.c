@@ -11,7 +11,7 @@ static char args[256];
 static bool tests, quiet;
 
 static const struct command *const tables[] = { commands_proc, commands_mem, commands_evil,
-						commands_bench, commands_smp };
+						commands_bench, commands_smp, commands_pages };
 
 bool shell_tests(void)
 {

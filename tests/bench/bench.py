@@ -6,12 +6,15 @@ bench.py [--emulator bochs-svm] [--cpu-model corei7_haswell_4770]
 """
 import argparse
 import re
+import subprocess
 import sys
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(TOP / "tests/system"))
 from machine import Machine  # noqa: E402
+
+import reclaim  # noqa: E402
 
 # name: (bound or None, what Linux 6.1's KVM needs in the same emulator, field.md / lab.md)
 BOUNDS = {
@@ -27,6 +30,21 @@ BOUNDS = {
     "compress_4k": (None, None),  # mean of a page of words, of pointers and of counters (vmm/selfcheck.c)
     "decompress_4k": (None, None),
     "compress_4k_refused": (None, None),
+    # The ladder (tests/bench/reclaim.py); what each is made of: docs/performance.md
+    "reclaim_1000_zero": (None, None),  # a thousand pages by one rung, held to freed, without the rest
+    "reclaim_1000_compress": (None, None),
+    "reclaim_1000_swap": (None, None),
+    "expand_4k": (None, None),  # a guest's fault on a compressed page
+    "swap_out_4k": (None, None),  # with the disk's work
+    "swap_in_4k": (None, None),  # a guest's fault, its neighbours came with it
+    "swap_in_4k_mean": (None, None),  # the waits for the disk spread over all
+    "target_latency": (None, None),  # 8 MiB, asked to there
+    "target_latency_hostile": (None, None),  # with the deadline of two seconds in it
+    "double_paging": (None, None),  # page I/Os, the guest's and swap's
+    "double_paging_swap": (None, None),  # of these swap's
+    "double_paging_naive": (None, None),  # as if neither knew of the other
+    "double_paging_naive_swap": (None, None),
+    "policy_step_100": (None, None),  # a guest, on the host, which has no Bochs ticks
     "frame_metadata": (32, None),
     "hypervisor_memory": (4096, None),
     "boot_to_first_guest": (None, None),
@@ -95,6 +113,16 @@ def together():
         machine.close()
 
 
+def policy_cost():
+    """What a step of the policy costs a guest, by `make simulate`'s program, which runs the same code on the host."""
+    subprocess.run(["make", "-s", "build/host/simulate"], cwd=TOP, check=True)
+    said = subprocess.run([TOP / "build/host/simulate", "cost"], stdout=subprocess.PIPE, check=True, text=True).stdout
+    return {f"policy_step_{n}": (int(cost), unit) for n, cost, unit in
+            re.findall(r"^bench policy_step_(\d+) .*?(\d+) (instructions) a guest", said, re.M)} or {
+            f"policy_step_{n}": (round(float(cost)), "ns") for n, cost in
+            re.findall(r"^bench policy_step_(\d+) .*?([\d.]+) ns a guest", said, re.M)}
+
+
 def report_together():
     alone, both = together()
     ratio = sum(alone / t for t in both)
@@ -141,6 +169,8 @@ def main():
     args.add_argument("--cpu-model", help="another of Bochs's models")
     args = args.parse_args()
     figures = measure(args.cpu_model or MODELS["bochs"])
+    ladder = reclaim.measure(Machine, TOP) | policy_cost()
+    figures |= ladder
     bad = report(figures)
     bad += report_together()
     if args.emulator == "bochs-svm":
