@@ -99,6 +99,13 @@ void activity_init(struct activity *a, const struct activity_config *c, uint64_t
 	plan(a, now_ns);
 }
 
+void activity_stir(struct activity *a, uint64_t entropy)
+{
+	uint64_t random = a->random ^ scramble(entropy);
+
+	a->random = random ? random : 1;
+}
+
 void activity_set_budget(struct activity *a, uint32_t budget_ppm, uint64_t now_ns)
 {
 	settle(a, now_ns);

@@ -92,6 +92,8 @@ struct activity_claim {
 
 /* `seed`: any; guests get different ones, and none that they could guess. */
 void activity_init(struct activity *a, const struct activity_config *c, uint64_t seed, uint64_t now_ns);
+/* Mixes in what the guest cannot know, such as the clock of a moment ago. */
+void activity_stir(struct activity *a, uint64_t entropy);
 /* Another guest came or went: this one's part of the budget is now another. */
 void activity_set_budget(struct activity *a, uint32_t budget_ppm, uint64_t now_ns);
 

@@ -110,6 +110,14 @@ static void map_again(struct p2m *p, gfn_t gfn, uint64_t *entry, mfn_t table)
 	}
 }
 
+void p2m_map_again(struct p2m *p, gfn_t gfn)
+{
+	mfn_t table;
+	uint64_t *entry = p2m_find_page(p, gfn, &table);
+
+	map_again(p, gfn, entry, table);
+}
+
 uint32_t p2m_settle(struct p2m *p, struct evict_page *pages, uint32_t count)
 {
 	struct frame_batch batch;

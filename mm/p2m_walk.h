@@ -11,6 +11,8 @@
 #define ENTRY_STATE_SHIFT   8u
 #define ENTRY_PAYLOAD_SHIFT 12u
 #define ENTRY(state)        ((uint64_t)(state) << ENTRY_STATE_SHIFT)
+/* Of an IN_FLIGHT one: unmapped to see whether it is touched (mm/sample.h), not on its way out. */
+#define ENTRY_SAMPLED       (1ull << 3)
 /* A present leaf: its state in the lower three of mm's four bits, pinned in the fourth. */
 #define LEAF(state) ((uint64_t)(state) << SLAT_SW_SHIFT)
 #define LEAF_PINNED (8ull << SLAT_SW_SHIFT)
@@ -167,6 +169,8 @@ mfn_t p2m_wanted(const struct frame *table, uint32_t index);
 status_t p2m_bring_in(struct p2m *p, gfn_t gfn, uint32_t frame_flags, bool whole) MUST_CHECK;
 /* Its content to `page` (4 KiB), as it stays where it is: ERR_BUSY, ERR_IO; ERR_NOENT: it moved meanwhile. */
 status_t p2m_read_out(struct p2m *p, gfn_t gfn, void *page) MUST_CHECK;
+/* An IN_FLIGHT page becomes RAM again. Lock held. */
+void p2m_map_again(struct p2m *p, gfn_t gfn);
 /* Drops what a not-present entry refers to; its frame, if it has one, goes to the batch. Counts nothing. */
 void p2m_drop_out(uint64_t e, struct frame_batch *batch);
 /* A page of this CPU's own; `which` 0 or 1. Content is anybody's after the lock was given up... by this CPU only. */

@@ -114,7 +114,16 @@ static bool fit(const struct command_args *a, struct config_guest *c)
 {
 	char x[16], y[16];
 
-	if (!given(a, "max"))
+	if (c->dynamic) { /* memory= is what it starts with; it is told its max */
+		uint64_t start = given(a, "memory") ? c->memory_bytes : c->start_bytes;
+
+		c->start_bytes = start;
+		c->memory_bytes = c->max_bytes = MAX(c->max_bytes, start);
+		c->min_bytes = given(a, "min") ? c->min_bytes : MIN(c->min_bytes, start);
+	} else {
+		c->start_bytes = c->memory_bytes;
+	}
+	if (!given(a, "max") && !c->dynamic)
 		c->max_bytes = given(a, "memory") ? c->memory_bytes : MIN(c->max_bytes, c->memory_bytes);
 	if (!given(a, "min"))
 		c->min_bytes = MIN(c->min_bytes, c->max_bytes);

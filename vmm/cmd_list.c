@@ -139,12 +139,12 @@ static const char *driver_says(const struct balloon *b)
 static void balloon_row(const struct guest *g)
 {
 	const struct balloon *b = &g->balloon;
-	char t[16], a[16], o[16], v[16];
-	uint64_t now = platform_ns(), available = b->stats[AERO_STAT_AVAILABLE];
+	char t[16], a[16], o[16], v[16], c[16];
+	uint64_t now = platform_ns(), active = sampling_active_pages(g), available = b->stats[AERO_STAT_AVAILABLE];
 
-	console_printf("%-16s %8s %8s %8s %-10s %8s", g->config.name, pages_text(o, b->operator_pages),
+	console_printf("%-16s %8s %8s %8s %8s %-10s %8s", g->config.name, pages_text(o, b->operator_pages),
 		pages_text(t, b->target_pages), pages_text(a, balloon_actual_pages(b)),
-		driver_says(b), b->stats_ns && available != AERO_STAT_UNKNOWN ?
+		active == UINT64_MAX ? "-" : pages_text(c, active), driver_says(b), b->stats_ns && available != AERO_STAT_UNKNOWN ?
 		format_size(v, sizeof(v), available) : "-");
 	if (b->stats_ns)
 		console_printf(" %4lu.%lus ago", (now - b->stats_ns) / 1000000000,
@@ -166,6 +166,8 @@ static void balloon_json(struct json *j, const struct guest *g)
 	json_u64(j, "operator_pages", b->operator_pages);
 	json_u64(j, "target_pages", b->target_pages);
 	json_u64(j, "actual_pages", balloon_actual_pages(b));
+	json_i64(j, "active_pages", (int64_t)sampling_active_pages(g)); /* -1: not known */
+	json_string(j, "claim", activity_fit_text(g->sampling.activity.fit));
 	json_bool(j, "reached", balloon_actual_pages(b) == b->target_pages);
 	json_string(j, "state", driver_says(b));
 	json_string(j, "reason", balloon_reason_text(b->reason));
@@ -201,7 +203,7 @@ void cmd_balloon(const struct command_args *a)
 		command_json_end(&j);
 		return;
 	}
-	console_printf("%-16s %8s %8s %8s %-10s %8s %s\n", "Name", "Mem-set", "Target", "Actual", "Driver",
+	console_printf("%-16s %8s %8s %8s %8s %-10s %8s %s\n", "Name", "Mem-set", "Target", "Actual", "Active", "Driver",
 		"Avail", "stats");
 	(void)each(a, balloon_one, NULL);
 }

@@ -142,11 +142,41 @@ static void balloon_stats(struct sink *s, const struct balloon *b)
 	section_end(s);
 }
 
+static void words(struct sink *s, const char *name, const char *text)
+{
+	if (s->json) {
+		json_string(s->json, name, text);
+		return;
+	}
+	end_row(s);
+	console_printf("  %-18s %s\n", name, text);
+}
+
+static void activity_stats(struct sink *s, const struct guest *g)
+{
+	const struct sampling *m = &g->sampling;
+	uint64_t active = sampling_active_pages(g);
+
+	section(s, "activity");
+	number(s, "active_pages", MIN(active, g->p2m.gfn_count));
+	number(s, "permille", activity_permille(&m->activity));
+	number(s, "rounds", m->rounds);
+	number(s, "sampled", m->last.sampled);
+	number(s, "touched", m->last.touched);
+	number(s, "spent_ticks", m->spent_tsc_all);
+	words(s, "estimate", hv_config.sampling == CONFIG_SAMPLING_OFF ? "off" :
+		activity_confidence_name(activity_confidence(&m->activity)));
+	words(s, "seen_by", m->way == SAMPLE_ACCESSED ? "accessed bits" : "invalidation");
+	words(s, "claim", activity_fit_text(m->activity.fit));
+	section_end(s);
+}
+
 static void guest_stats(struct sink *s, const struct guest *g)
 {
 	exit_stats(s, g);
 	memory_stats(s, &g->p2m);
 	balloon_stats(s, &g->balloon);
+	activity_stats(s, g);
 	section(s, "waits");
 	number(s, "count", SUM(g, wait_count));
 	number(s, "total_us", SUM(g, wait_ns_total) / 1000);

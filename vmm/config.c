@@ -16,6 +16,8 @@
 #define RESERVE_DEFAULT MIB(1)
 #define DEADLINE_MS     2000u
 #define DEADLINE_MS_MAX 3600000u
+#define TAX_PERCENT     75u /* ESX's */
+#define TAX_PERCENT_MAX 99u
 
 struct property {
 	const char *name;
@@ -48,6 +50,24 @@ static status_t take_share(struct config_parser *p, int node, const char *name, 
 	return OK;
 }
 
+static status_t take_sampling(struct config_parser *p, int node, const char *name, void *to)
+{
+	static const char *const known[] = { [CONFIG_SAMPLING_ACCESSED] = "accessed",
+		[CONFIG_SAMPLING_INVALIDATE] = "invalidate", [CONFIG_SAMPLING_OFF] = "off" };
+	const char *text = config_take_text(p, node, name);
+	uint32_t i = 0;
+
+	if (!text)
+		return ERR_FORMAT;
+	while (i < ARRAY_COUNT(known) && strcmp(known[i], text))
+		i++;
+	if (i == ARRAY_COUNT(known))
+		return config_complain(p, node, name,
+			"is \"%.24s\"; should be \"accessed\", \"invalidate\" or \"off\"", text);
+	*(uint32_t *)to = i;
+	return OK;
+}
+
 static status_t check_compatible(struct config_parser *p, int node, const char *name, void *to)
 {
 	(void)to;
@@ -76,7 +96,7 @@ static void list_names(const struct property *table, size_t count, char *buf, si
 static status_t take_properties(struct config_parser *p, int node, const struct property *table,
 	size_t count, void *base)
 {
-	char known[120];
+	char known[160];
 	uint32_t seen = 0;
 	int at;
 
@@ -125,6 +145,7 @@ static const struct property guest_properties[] = {
 	{ "huge", config_take_flag, GUEST(huge) },
 	{ "share", take_share, GUEST(share) },
 	{ "deadline", config_take_u32, GUEST(deadline_ms) },
+	{ "dynamic", config_take_flag, GUEST(dynamic) },
 };
 
 static status_t check_guest(struct config_parser *p, int node, const struct config_guest *g)
@@ -136,9 +157,18 @@ static status_t check_guest(struct config_parser *p, int node, const struct conf
 	if (g->memory_bytes < MEMORY_MIN || g->memory_bytes > MEMORY_MAX || g->memory_bytes % MIB(2))
 		return config_complain(p, node, "memory", "is %s; should be 4M to 64G, a multiple of 2M",
 			format_size(a, sizeof(a), g->memory_bytes));
-	if (g->max_bytes > g->memory_bytes)
-		return config_complain(p, node, "max", "is %s, more than memory, %s",
-			format_size(a, sizeof(a), g->max_bytes),
+	if (!g->dynamic && g->max_bytes > g->memory_bytes)
+		return config_complain(p, node, "max", "is %s, more than memory, %s: only a dynamic guest grows; "
+			"write dynamic;", format_size(a, sizeof(a), g->max_bytes),
+			format_size(b, sizeof(b), g->memory_bytes));
+	if (g->dynamic && (g->max_bytes < g->memory_bytes || g->max_bytes > MEMORY_MAX ||
+				  g->max_bytes % MIB(2)))
+		return config_complain(p, node, "max", "is %s; a dynamic guest's is its memory, %s, to 64G, a "
+			"multiple of 2M", format_size(a, sizeof(a), g->max_bytes),
+			format_size(b, sizeof(b), g->memory_bytes));
+	if (g->dynamic && g->min_bytes > g->memory_bytes)
+		return config_complain(p, node, "min", "is %s, more than memory, %s, with which it starts",
+			format_size(a, sizeof(a), g->min_bytes),
 			format_size(b, sizeof(b), g->memory_bytes));
 	if (g->min_bytes > g->max_bytes)
 		return config_complain(p, node, "min", "is %s, more than max, %s",
@@ -222,6 +252,9 @@ static status_t take_guest(struct config_parser *p, int node)
 	s = check_guest(p, node, g);
 	if (s != OK)
 		return s;
+	g->start_bytes = g->memory_bytes;
+	if (g->dynamic) /* it is told the most that it may come to have */
+		g->memory_bytes = g->max_bytes;
 	if (fdt_first_subnode(p->dtb, node) >= 0)
 		return config_complain(p, node, NULL, "a guest has no nodes below it");
 	if (!name_is_good(name) || strlen(name) > CONFIG_NAME_BYTES - 4)
@@ -266,6 +299,9 @@ static const struct property root_properties[] = {
 	{ "scrub-idle", config_take_flag, offsetof(struct config, scrub_idle) },
 	{ "no-scrub-idle", config_take_flag_off, offsetof(struct config, scrub_idle) },
 	{ "debug", config_take_flag, offsetof(struct config, debug_commands) },
+	{ "tax", config_take_u32, offsetof(struct config, tax_percent) },
+	{ "sampling", take_sampling, offsetof(struct config, sampling) },
+	{ "trace", config_take_flag, offsetof(struct config, trace) },
 	{ "swap", config_take_size, offsetof(struct config, swap_bytes) },
 	{ "compressed", config_take_size, offsetof(struct config, compressed_bytes) },
 };
@@ -298,6 +334,9 @@ static status_t check_whole(struct config_parser *p)
 			format_size(b, sizeof(b), c->reserve_bytes));
 	if (c->swap_bytes && c->disk_index == UINT32_MAX)
 		return config_complain(p, 0, "swap", "needs a disk; write disk { index = <1>; };");
+	if (c->tax_percent > TAX_PERCENT_MAX)
+		return config_complain(p, 0, "tax", "is %u; should be 0 to %u percent", c->tax_percent,
+			TAX_PERCENT_MAX);
 	for (uint32_t i = 0; i < c->guest_count; i++)
 		if (c->guest[i].disk_bytes && c->disk_index == UINT32_MAX)
 			return config_complain(p, 0, NULL, "guest %s wants a disk, and there is no disk node; "
@@ -321,7 +360,8 @@ status_t config_parse(const void *dtb, uint64_t bytes, struct config *out,
 	int node;
 
 	*out = (struct config){ .pool_bytes = UINT64_MAX, .reserve_bytes = RESERVE_DEFAULT,
-		.scrub_idle = true, .disk_index = UINT32_MAX, .compressed_bytes = UINT64_MAX };
+		.scrub_idle = true, .disk_index = UINT32_MAX, .compressed_bytes = UINT64_MAX,
+		.tax_percent = TAX_PERCENT };
 	error[0] = '\0';
 	if (!dtb || bytes < sizeof(struct fdt_header) || !version_is_known(dtb) ||
 		fdt_check_full(dtb, (size_t)bytes) != 0) {

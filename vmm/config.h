@@ -4,9 +4,10 @@
  * sentence that names the node, the property, what was wrong and what would do.
  *
  *   / { compatible = "aerostat,config-1"; pool = "120M"; reserve = "1M"; scrub-idle; debug; swap = "64M"; compressed = "30M";
+ *       tax = <75>; sampling = "invalidate"; trace;
  *       disk { index = <1>; };
  *       guests { vm { count = <10>; memory = "16M"; min = "4M"; max = "16M"; shares = <1000>;
- *                     vcpus = <2>; cpu-shares = <1000>; cpus = "0-3,5"; kernel = "guest.elf"; disk = "32M"; cmdline = "..."; share = "web"; deadline = <2000>; noauto; debug; }; }; };
+ *                     vcpus = <2>; cpu-shares = <1000>; cpus = "0-3,5"; kernel = "guest.elf"; disk = "32M"; cmdline = "..."; share = "web"; deadline = <2000>; dynamic; noauto; debug; }; }; };
  *
  * `count = <n>` makes n guests named vm0 .. vm(n-1). Sizes are strings (a bare number: KiB) or
  * cells (bytes).
@@ -26,7 +27,7 @@ struct config_guest {
 	char name[CONFIG_NAME_BYTES]; /* letters, digits, - and _ */
 	char kernel[CONFIG_KERNEL_BYTES];
 	char cmdline[CONFIG_CMDLINE_BYTES];
-	uint64_t memory_bytes; /* what it believes it has; 4 MiB .. 64 GiB, 2 MiB aligned */
+	uint64_t memory_bytes; /* what it believes it has; 4 MiB .. 64 GiB, 2 MiB aligned; of a dynamic guest: its max */
 	uint64_t min_bytes;    /* guaranteed; default memory / 4 */
 	uint64_t max_bytes;    /* never holds more; default memory; min <= max <= memory */
 	uint32_t shares;       /* of memory: 1 .. 100000, default 1000 */
@@ -40,8 +41,18 @@ struct config_guest {
 	bool share_none;
 	bool autostart;        /* not `noauto` */
 	bool debug;            /* may use AERO_HC_DEBUG */
+	/* `dynamic;`: begins with start_bytes (its `memory`), the rest in its balloon, and grows and shrinks with its demand */
+	bool dynamic;
+	uint64_t start_bytes;  /* of any other: memory_bytes */
 	uint32_t deadline_ms;  /* so long it may hold more than it should; then the ladder takes it; 0: never */
 	bool huge;             /* `huge;`: populate 2 MiB at a time while the pool is roomy */
+};
+
+/* How a guest's accesses are seen: docs/reclaim.md, "Who uses what he has". */
+enum config_sampling {
+	CONFIG_SAMPLING_ACCESSED,   /* by accessed bits, or, where there are none, as below; the default */
+	CONFIG_SAMPLING_INVALIDATE, /* by taking mappings away */
+	CONFIG_SAMPLING_OFF,
 };
 
 struct config {
@@ -49,6 +60,9 @@ struct config {
 	uint64_t reserve_bytes; /* emergency pages inside the pool; default 1 MiB */
 	bool scrub_idle;        /* default true; `no-scrub-idle;` */
 	bool debug_commands;    /* `debug;` */
+	uint32_t tax_percent;   /* on idle memory: 0 .. 99, default 75 */
+	uint32_t sampling;      /* enum config_sampling */
+	bool trace;             /* `trace;`: the policy's steps are printed in the log from the start */
 	uint64_t swap_bytes;    /* of that disk, at its end; 0: no swap */
 	uint64_t compressed_bytes; /* the compressed store holds at most; UINT64_MAX: a quarter of the pool; 0: off */
 	uint32_t disk_index;    /* platform disk for guests' regions; UINT32_MAX: none */

@@ -304,6 +304,7 @@ status_t guest_create(const struct config_guest *config, struct guest **out,
 		return s;
 	}
 	g->state = GUEST_RUNNING;
+	sampling_open(g);
 	list_add_sorted(g);
 	for (uint32_t i = 0; i < g->vcpu_count; i++)
 		sched_add(&g->vcpu[i]);

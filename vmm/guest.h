@@ -11,6 +11,7 @@
 #include "vmm/config.h"
 #include "vmm/fair.h"
 #include "vmm/gconsole.h"
+#include "vmm/sampling.h"
 #include "vmm/virt.h"
 
 #define GUEST_MAX      CONFIG_GUEST_MAX
@@ -121,6 +122,7 @@ struct guest {
 		enum reclaim_limit obstacle; /* of the last step */
 		struct reclaim reclaim;
 	} ladder;
+	struct sampling sampling; /* CPU 0's: vmm/sampling.h */
 	uint8_t event_vector; /* 0: none */
 	uint32_t event_pending; /* AERO_EVENT_*; atomic: raised under any lock */
 	uint64_t created_ns;

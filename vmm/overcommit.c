@@ -137,7 +137,9 @@ static void view_guest(struct guest *g, uint64_t now_ns, struct policy_guest *ou
 		.used_pages = p2m_resident(&g->p2m),
 		.balloon_pages = balloon_actual_pages(b),
 		.target_pages = b->target_pages,
-		.active_pages = UINT64_MAX,
+		.active_pages = sampling_active_pages(g),
+		.dynamic = g->config.dynamic,
+		.start_pages = g->config.dynamic ? g->config.start_bytes / PAGE_BYTES : 0,
 		.deadline_ns = g->config.deadline_ms * MS,
 		.swapped_pages = g->p2m.pages[P2M_SWAPPED],
 		.compressed_pages = g->p2m.pages[P2M_COMPRESSED],
@@ -179,7 +181,7 @@ static uint32_t gather(uint64_t now_ns, struct policy_pool *pool)
 		.free_pages = c.pool_free,
 		.emergency_pages = c.emergency,
 		.level = state.stats.level,
-		.tax_percent = POLICY_TAX_PERCENT,
+		.tax_percent = hv_config.tax_percent,
 	};
 	return n;
 }

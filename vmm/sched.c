@@ -288,7 +288,10 @@ static bool control(uint64_t now)
 	bool busy = control_poll && control_poll();
 
 	busy |= ladder_poll();
-	overcommit_poll(platform_ns());
+	uint64_t now_ns = platform_ns();
+
+	sampling_poll(now_ns);
+	overcommit_poll(now_ns);
 	guest_poll();
 	return busy;
 }

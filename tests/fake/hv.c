@@ -1,5 +1,7 @@
 #include "tests/fake/hv.h"
 
+#include "balloon/policy.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,7 +45,8 @@ void fake_hv_start(uint64_t pool_pages)
 
 	fake_machine(pool_pages + 4096);
 	hv_config = (struct config){ .pool_bytes = pool_pages * PAGE_BYTES,
-		.reserve_bytes = FAKE_HV_EMERGENCY * PAGE_BYTES, .disk_index = 1 };
+		.reserve_bytes = FAKE_HV_EMERGENCY * PAGE_BYTES, .disk_index = 1,
+		.tax_percent = POLICY_TAX_PERCENT };
 	if (frame_pool_init(pool_pages, 2048, FAKE_HV_EMERGENCY) != OK)
 		abort();
 	fake_disk(1, 65536);

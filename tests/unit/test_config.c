@@ -115,6 +115,83 @@ static void sharer(const char *name, const char *share, uint32_t count)
 	END;
 }
 
+static void root_property(const char *name, const char *text, uint32_t cell)
+{
+	begin();
+	if (text)
+		assert_int_equal(fdt_property(blob, name, text, (int)strlen(text) + 1), 0);
+	else
+		assert_int_equal(CELL(name, cell), 0);
+}
+
+static void test_tax_and_sampling(void **state)
+{
+	static const char *const ways[] = { "accessed", "invalidate", "off" };
+
+	(void)state;
+	begin();
+	assert_int_equal(finish(), OK);
+	assert_true(c.tax_percent == 75 && c.sampling == CONFIG_SAMPLING_ACCESSED && !c.trace);
+	for (uint32_t tax = 0; tax < 100; tax += 33) {
+		root_property("tax", NULL, tax);
+		FLAG("trace");
+		assert_int_equal(finish(), OK);
+		assert_true(c.tax_percent == tax && c.trace);
+	}
+	root_property("tax", NULL, 100);
+	bad("tax", "is 100; should be 0 to 99");
+	for (uint32_t way = 0; way < 3; way++) {
+		root_property("sampling", ways[way], 0);
+		assert_int_equal(finish(), OK);
+		assert_int_equal(c.sampling, way);
+	}
+	root_property("sampling", "dirty", 0);
+	bad("sampling", "\"invalidate\"");
+}
+
+static void sizes(const char *memory, const char *min, const char *max, bool dynamic)
+{
+	guest("grows");
+	assert_int_equal(fdt_property(blob, "memory", memory, (int)strlen(memory) + 1), 0);
+	if (min)
+		assert_int_equal(fdt_property(blob, "min", min, (int)strlen(min) + 1), 0);
+	if (max)
+		assert_int_equal(fdt_property(blob, "max", max, (int)strlen(max) + 1), 0);
+	if (dynamic)
+		FLAG("dynamic");
+}
+
+static void test_dynamic(void **state)
+{
+	const struct config_guest *g = &c.guest[0];
+
+	(void)state;
+	sizes("16M", "4M", "64M", true);
+	END;
+	END;
+	assert_int_equal(finish(), OK);
+	assert_true(g->dynamic && g->start_bytes == MIB(16) && g->memory_bytes == MIB(64));
+	assert_true(g->max_bytes == MIB(64) && g->min_bytes == MIB(4));
+	sizes("16M", NULL, NULL, true);
+	END;
+	END;
+	assert_int_equal(finish(), OK);
+	assert_true(g->start_bytes == MIB(16) && g->memory_bytes == MIB(16) && g->min_bytes == MIB(4));
+	sizes("16M", NULL, NULL, false);
+	END;
+	END;
+	assert_int_equal(finish(), OK);
+	assert_true(!g->dynamic && g->start_bytes == MIB(16));
+	sizes("16M", "4M", "64M", false);
+	bad_guest("max", "write dynamic;");
+	sizes("16M", "4M", "8M", true);
+	bad_guest("max", "a dynamic guest's is its memory");
+	sizes("16M", "4M", "65M", true);
+	bad_guest("max", "multiple of 2M");
+	sizes("16M", "20M", "64M", true);
+	bad_guest("min", "with which it starts");
+}
+
 static void test_share(void **state)
 {
 	(void)state;
@@ -243,6 +320,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_demo),
+		cmocka_unit_test(test_tax_and_sampling),
+		cmocka_unit_test(test_dynamic),
 		cmocka_unit_test(test_share),
 		cmocka_unit_test(test_bad_top),
 		cmocka_unit_test(test_bad_guest),
