@@ -4,7 +4,7 @@
  * sentence that names the node, the property, what was wrong and what would do.
  *
  *   / { compatible = "aerostat,config-1"; pool = "120M"; reserve = "1M"; scrub-idle; debug; swap = "64M"; compressed = "30M";
- *       tax = <75>; sampling = "invalidate"; trace;
+ *       tax = <75>; sampling = "invalidate";
  *       disk { index = <1>; };
  *       guests { vm { count = <10>; memory = "16M"; min = "4M"; max = "16M"; shares = <1000>;
  *                     vcpus = <2>; cpu-shares = <1000>; cpus = "0-3,5"; kernel = "guest.elf"; disk = "32M"; cmdline = "..."; share = "web"; deadline = <2000>; dynamic; noauto; debug; }; }; };
@@ -62,7 +62,6 @@ struct config {
 	bool debug_commands;    /* `debug;` */
 	uint32_t tax_percent;   /* on idle memory: 0 .. 99, default 75 */
 	uint32_t sampling;      /* enum config_sampling */
-	bool trace;             /* `trace;`: the policy's steps are printed in the log from the start */
 	uint64_t swap_bytes;    /* of that disk, at its end; 0: no swap */
 	uint64_t compressed_bytes; /* the compressed store holds at most; UINT64_MAX: a quarter of the pool; 0: off */
 	uint32_t disk_index;    /* platform disk for guests' regions; UINT32_MAX: none */
