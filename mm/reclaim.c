@@ -10,6 +10,7 @@
 
 #define LOOKS      64u /* windows that a step looks at */
 #define WRITE_BACK 16u
+#define PAUSES_MAX 6u  /* doublings */
 
 struct reclaim_counts reclaim_total;
 
@@ -172,14 +173,31 @@ static void forget_oldest(struct reclaim *r)
 	r->count--;
 }
 
+/*
+ * Some pages found no room. If none did, trying costs as much as success, so that it is left for a while,
+ * longer each time: up to 64 times a page's rest.
+ */
+static enum reclaim_limit after_refusals(
+	struct reclaim *r, const struct reclaim_order *o, uint32_t freed)
+{
+	if (freed)
+		return RECLAIM_NOTHING;
+	r->pause_until = o->now + (o->rest_ticks << r->pauses);
+	r->pauses += r->pauses < PAUSES_MAX;
+	return RECLAIM_FULL;
+}
+
 enum reclaim_limit reclaim_step(
 	struct reclaim *r, struct p2m *p, const struct reclaim_order *o, uint32_t *freed)
 {
 	enum reclaim_limit limit = RECLAIM_NOTHING;
 	struct batch b = { .count = 0 };
-	uint32_t seen = 0;
+	uint32_t seen = 0, most = (uint32_t)MIN(o->pages, (uint64_t)RECLAIM_STEP);
+	bool full = false;
 
 	*freed = 0;
+	if (o->now < r->pause_until)
+		return RECLAIM_FULL;
 	if (r->count < o->pages)
 		hold_more(r, p, MIN(o->pages, (uint64_t)RECLAIM_HELD_MAX), o->now);
 	if (r->count == 0) {
@@ -188,7 +206,7 @@ enum reclaim_limit reclaim_step(
 		r->vain = all_round ? 1 : r->vain; /* and again from here, at the next step */
 		return all_round ? RECLAIM_PINNED : RECLAIM_RESTING;
 	}
-	while (r->count && seen++ < 4 * RECLAIM_STEP && b.count < MIN(o->pages, (uint64_t)RECLAIM_STEP)) {
+	while (r->count && seen++ < 4 * RECLAIM_STEP && b.count < most) {
 		struct evict_page *e = oldest(r);
 
 		if (o->now - r->since[r->first] < o->rest_ticks) {
@@ -204,15 +222,23 @@ enum reclaim_limit reclaim_step(
 		uint64_t start = o->clock();
 
 		memcpy(page, mfn_to_va(e->mfn), PAGE_BYTES);
-		if (!put_away(p, o, e, &b.rung[b.count], &limit))
-			break; /* it stays held, and is tried again */
+		if (!put_away(p, o, e, &b.rung[b.count], &limit)) {
+			if (limit != RECLAIM_FULL)
+				break; /* it stays held, and is tried again */
+			/* This one does not go, those behind it may: it is the guest's again. */
+			full = true;
+			limit = RECLAIM_NOTHING;
+			e->to = P2M_RAM;
+		}
 		b.pages[b.count] = *e;
 		b.ticks[b.count++] = o->clock() - start;
 		forget_oldest(r);
 	}
 	if (b.count)
 		*freed = settle(r, p, &b);
-	return limit;
+	if (*freed)
+		r->pauses = 0;
+	return full ? after_refusals(r, o, *freed) : limit;
 }
 
 void reclaim_let_go(struct reclaim *r, struct p2m *p)

@@ -35,6 +35,8 @@ struct reclaim {
 	struct evict_page held[RECLAIM_HELD_MAX]; /* a ring, oldest first */
 	uint64_t since[RECLAIM_HELD_MAX];         /* the clock when each was held */
 	uint32_t first, count;
+	uint64_t pause_until; /* nothing found room: not tried before this time of the clock */
+	uint32_t pauses;      /* in a row */
 	struct reclaim_counts n;
 };
 

@@ -318,6 +318,40 @@ static void a_large_page_is_broken_only_when_there_is_nothing_else(void **state)
 	fake_audit_clean(all, GUESTS);
 }
 
+/* Without swap, one that does not compress must not keep those behind it from going; and one that has only
+ * such pages is not compressed in vain for ever. */
+static void what_does_not_compress_is_passed_by(void **state)
+{
+	uint32_t freed, gone = 0, tries = 0;
+	enum reclaim_limit limit = RECLAIM_NOTHING;
+	struct reclaim_order o = { .pages = 64, .rest_ticks = 10, .compress = true, .clock = now };
+
+	(void)state;
+	for (uint32_t i = 0; i < 64; i++)
+		write_page(0, i, i % 16 == 5 ? 5 : 7); /* one of 16 compresses */
+	for (uint32_t i = 0; i < 2000 && gone < 4; i++) {
+		o.now = ticks += 20;
+		(void)reclaim_step(&ladder[0], &guest[0], &o, &freed);
+		gone += freed;
+	}
+	assert_int_equal(gone, 4);
+	fake_audit_clean(all, GUESTS);
+	for (uint32_t i = 0; i < 1000; i++) {
+		uint64_t before = ticks;
+
+		o.now = ticks += 20;
+		limit = reclaim_step(&ladder[0], &guest[0], &o, &freed);
+		assert_int_equal(freed, 0);
+		tries += ticks > before + 20; /* the clock was asked: a page was looked at */
+	}
+	assert_int_equal(limit, RECLAIM_FULL);
+	assert_in_range(tries, 2, 45);
+	reclaim_let_go(&ladder[0], &guest[0]);
+	for (uint32_t i = 0; i < 64; i++)
+		read_page(0, i);
+	fake_audit_clean(all, GUESTS);
+}
+
 /* VSwapper's findings: what the guest pages out goes from where it lies; what it overwrites is not read. */
 static void hypercalls_do_not_bring_pages_in(void **state)
 {
@@ -522,6 +556,7 @@ int main(void)
 		TEST(pinned_pages_and_the_zero_frame_stay),
 		TEST(what_a_call_needs_is_kept),
 		TEST(a_large_page_is_broken_only_when_there_is_nothing_else),
+		TEST(what_does_not_compress_is_passed_by),
 		TEST(hypercalls_do_not_bring_pages_in),
 		TEST(the_balloon_takes_pages_from_where_they_are),
 		TEST(cold_objects_go_on_to_swap),
