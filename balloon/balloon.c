@@ -176,22 +176,35 @@ int64_t balloon_hc_setup(struct balloon *b, gpa_t page, uint64_t flags, uint64_t
 	return result;
 }
 
+/* Pages whose content lies elsewhere: each that the balloon takes is work of its own. */
+static inline uint64_t pages_out(const struct p2m *p)
+{
+	return p->pages[P2M_COMPRESSED] + p->pages[P2M_SWAPPED];
+}
+
 /* Does blocks of one range until its end, a failure, or the budget's end. */
 static void do_range(struct balloon *b, bool inflate, struct aero_range *r, uint32_t *budget,
 	struct frame_batch *out)
 {
-	uint32_t cost = r->order ? BLOCK_COST : 1;
-	uint32_t fits = *budget / cost, end = MIN(r->count, fits), done = 0;
+	uint32_t cost = r->order ? BLOCK_COST : 1, left = *budget, done = 0;
+	uint64_t were_out = pages_out(b->p2m);
 	gfn_t gfn = GFN(r->gfn);
 	status_t s = OK;
 
-	for (; done < end; done++, gfn = gfn_add(gfn, 1ull << r->order)) {
+	for (; done < r->count && left >= cost; done++, gfn = gfn_add(gfn, 1ull << r->order)) {
 		s = inflate ? p2m_inflate(b->p2m, gfn, r->order, out)
 			    : p2m_deflate(b->p2m, gfn, r->order);
 		if (UNLIKELY(s != OK))
 			break;
+		left -= cost;
+		if (UNLIKELY(r->order)) {
+			uint64_t now_out = pages_out(b->p2m);
+
+			left -= (uint32_t)MIN(were_out - MIN(now_out, were_out), (uint64_t)left);
+			were_out = now_out;
+		}
 	}
-	*budget -= MIN(*budget, (done + 1) * cost);
+	*budget = left - MIN(left, cost);
 	r->done = done;
 	r->status = s != OK ? (int16_t)error_of(s) : done < r->count ? -AERO_EBUSY : 0;
 }

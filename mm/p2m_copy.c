@@ -47,6 +47,11 @@ static inline status_t page_to_read(struct p2m *p, gfn_t gfn, const char **out)
 		}
 		if (e == ENTRY(P2M_EMPTY))
 			return OK;
+		if (entry_state(e) == P2M_IN_FLIGHT && !p2m_naive) {
+			*out = mfn_to_va(MFN(entry_payload(e)));
+			p->read_out++;
+			return OK;
+		}
 		if (entry_is_out(e) && !p2m_naive) {
 			*out = p2m_scratch(1);
 			err = p2m_read_out(p, gfn, p2m_scratch(1));

@@ -8,7 +8,7 @@
 
 #define GROUP_FREE  0xffffu
 #define CHUNK_SLOTS (1u << 16) /* of the owners' table: 1 MiB each */
-#define CHUNKS_MAX  1024u      /* 256 GiB of swap */
+#define CHUNKS_MAX  256u       /* 64 GiB of swap: the map of groups is one block of the heap */
 #define SCAN_GROUPS 4096u      /* looked at by one swap_put() */
 
 enum slot_state {
@@ -26,6 +26,8 @@ struct slot {
 	uint8_t tries; /* reads that failed; then it is read alone */
 };
 _Static_assert(sizeof(struct slot) == 16, "a slot's owner is 16 bytes");
+_Static_assert((uint64_t)CHUNKS_MAX * CHUNK_SLOTS / SWAP_GROUP * sizeof(uint16_t) <= MIB(2),
+	"the map of groups fits what the heap gives at once");
 
 enum buffer_state {
 	BUFFER_FREE = 0,

@@ -57,13 +57,14 @@ static struct block_slot *add_slot(const char *name, uint64_t bytes)
 	return s;
 }
 
-/* Its content is worth nothing after a boot, so it may move as the disk grows. */
+/* Its content is worth nothing after a boot, so it may move as the disk grows; but it never lies where the guests
+ * of the configuration keep theirs. */
 static void place_swap(uint64_t bytes)
 {
 	uint64_t sectors = ALIGN_UP(bytes, PAGE_BYTES) / AERO_SECTOR_BYTES;
 	uint64_t end = ALIGN_DOWN(block.sector_count, (uint64_t)BLOCK_FIRST_SECTOR);
 
-	if (block.status != OK || sectors == 0 || end < BLOCK_FIRST_SECTOR + sectors)
+	if (block.status != OK || sectors == 0 || end < block.next || sectors > end - block.next)
 		return;
 	block.swap_first = block.sector_count = end - sectors;
 	block.swap_count = sectors;
@@ -76,7 +77,6 @@ void block_init(const struct config *config)
 	block.next = BLOCK_FIRST_SECTOR;
 	block.status = check_disk(config->disk_index);
 	block.swap_wanted = config->swap_bytes;
-	place_swap(config->swap_bytes);
 	for (uint32_t i = 0; i < config->guest_count && block.status == OK; i++) {
 		const struct config_guest *g = &config->guest[i];
 
@@ -84,6 +84,7 @@ void block_init(const struct config *config)
 		if (g->disk_bytes && !add_slot(g->name, g->disk_bytes))
 			break;
 	}
+	place_swap(config->swap_bytes);
 }
 
 static const char *disk_problem(void)
@@ -113,9 +114,11 @@ status_t block_swap(uint32_t *disk, uint64_t *first_sector, uint64_t *pages,
 		return block.status;
 	}
 	if (block.swap_count == 0) {
-		fmt_snprintf(error, CONFIG_ERROR_BYTES, "no swap: %s are wanted, but disk %u has %s", want,
-			block.disk, format_size(have, sizeof(have),
-				block.sector_count * AERO_SECTOR_BYTES));
+		uint64_t left = block.sector_count - MIN(block.next, block.sector_count);
+
+		fmt_snprintf(error, CONFIG_ERROR_BYTES, "no swap: %s are wanted, but disk %u has %s behind "
+			"the guests' regions", want, block.disk,
+			format_size(have, sizeof(have), left * AERO_SECTOR_BYTES));
 		return ERR_LIMIT;
 	}
 	*disk = block.disk;

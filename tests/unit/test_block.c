@@ -101,6 +101,35 @@ static void grown(void **state)
 	refuse(&g, ERR_LIMIT, "has 1M left for it");
 }
 
+/* What the guests of the configuration keep on the disk is theirs: swap takes what is left, or nothing. */
+static void swap_lies_behind_the_guests(void **state)
+{
+	struct config c = three_guests();
+	struct block_region a;
+	uint64_t first, pages;
+	uint32_t disk;
+
+	(void)state;
+	c.guest[0].disk_bytes = MIB(20);
+	c.swap_bytes = MIB(16);
+	block_init(&c); /* a disk of 32 MiB */
+	assert_int_equal(block_open(&c.guest[0], &a, error), OK);
+	assert_int_equal(a.first_sector, BLOCK_FIRST_SECTOR);
+	assert_int_equal(block_swap(&disk, &first, &pages, error), ERR_LIMIT);
+	assert_non_null(strstr(error, "no swap: 16M are wanted, but disk 1 has"));
+	c.swap_bytes = MIB(8);
+	block_init(&c);
+	assert_int_equal(block_swap(&disk, &first, &pages, error), OK);
+	assert_int_equal(pages, 2048);
+	assert_int_equal(block_open(&c.guest[2], &a, error), OK);
+	assert_true(first >= a.first_sector + a.sector_count && first + pages * 8 <= 65536);
+	/* A guest that comes later does not get it either. */
+	struct config_guest later = fake_hv_config("later", 16);
+
+	later.disk_bytes = MIB(4);
+	refuse(&later, ERR_LIMIT, "disk 1 has");
+}
+
 static int64_t request(struct guest *g, uint16_t op, uint64_t sector, uint32_t sectors, uint64_t gpa)
 {
 	struct aero_block_req r = { .sector = sector, .gpa = gpa, .sectors = sectors, .op = op };
@@ -178,7 +207,7 @@ static void large(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { TEST(regions), TEST(refused), TEST(grown), TEST(transfers),
-		TEST(bounds), TEST(large) };
+		TEST(bounds), TEST(large), TEST(swap_lies_behind_the_guests) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

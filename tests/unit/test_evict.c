@@ -2,6 +2,7 @@
  * Pages that leave for the ladder's lower rungs and come back: mm/evict.h, mm/reclaim.h, with the real
  * compressed store, compression and swap over a disk in memory. Content is compared after every way back.
  */
+#include "balloon/balloon.h"
 #include "mm/compress.h"
 #include "mm/frame_pool.h"
 #include "mm/reclaim.h"
@@ -411,6 +412,48 @@ static void the_balloon_takes_pages_from_where_they_are(void **state)
 	assert_int_equal(p2m_resident(&guest[0]), 0);
 }
 
+static void no_notify(void *ctx, uint32_t events)
+{
+	(void)ctx, (void)events;
+}
+
+/* What lies compressed is work for the balloon that takes it: one call does a bounded number of objects. */
+static void one_balloon_call_frees_so_many_objects(void **state)
+{
+	static struct p2m big;
+	static struct reclaim r;
+	struct balloon b;
+	struct aero_range range = { .gfn = 0, .count = 8, .order = ORDER_2M };
+	uint64_t room, page[PAGE_BYTES / 8];
+	uint32_t freed;
+
+	(void)state;
+	r = (struct reclaim){ .seed = 1 };
+	assert_int_equal(p2m_create(&big, 9, 8 * 512 + 1, 64, &room), OK);
+	content(0, 1, 5, page);
+	for (uint64_t gfn = 0; gfn < 8 * 512;) {
+		struct reclaim_order o = { .pages = 16, .now = now(), .compress = true, .clock = now };
+
+		if (p2m_copy_to(&big, gfn_to_gpa(GFN(gfn)), page, PAGE_BYTES) == OK)
+			gfn++;
+		else
+			(void)reclaim_step(&r, &big, &o, &freed);
+	}
+	for (uint32_t i = 0; i < 10000 && p2m_resident(&big); i++) {
+		struct reclaim_order o = { .pages = 16, .now = now(), .compress = true, .clock = now };
+
+		(void)reclaim_step(&r, &big, &o, &freed);
+	}
+	assert_int_equal(big.pages[P2M_COMPRESSED], 8 * 512);
+	balloon_init(&b, &big, no_notify, NULL);
+	assert_int_equal(balloon_hc_setup(&b, gfn_to_gpa(GFN(8 * 512)), 0, 1), 0);
+	assert_int_equal(balloon_hc_ranges(&b, true, &range, 1, 0, 1), 1);
+	assert_int_equal(range.status, -AERO_EBUSY);
+	assert_in_range(range.done, 1, 4);
+	balloon_fini(&b);
+	p2m_destroy(&big);
+}
+
 static void cold_objects_go_on_to_swap(void **state)
 {
 	struct zstore_counts z;
@@ -559,6 +602,7 @@ int main(void)
 		TEST(what_does_not_compress_is_passed_by),
 		TEST(hypercalls_do_not_bring_pages_in),
 		TEST(the_balloon_takes_pages_from_where_they_are),
+		TEST(one_balloon_call_frees_so_many_objects),
 		TEST(cold_objects_go_on_to_swap),
 		TEST(a_page_that_cannot_be_read_is_told),
 		TEST(a_million_random_steps),
