@@ -37,8 +37,13 @@ static enum virt_exit_kind touch(struct fake_vcpu *v, struct script *s, uint64_t
 {
 	struct p2m *p = container_of(v->virt.slat, struct p2m, slat);
 
-	while (s->next_gpa < s->end_gpa && fake_guest_access(p, GPA(s->next_gpa), P2M_WRITE))
+	uint64_t *page;
+
+	/* Not zero, or the ladder would take it. */
+	while (s->next_gpa < s->end_gpa && (page = fake_guest_access(p, GPA(s->next_gpa), P2M_WRITE))) {
+		*page = s->next_gpa;
 		s->next_gpa += PAGE_BYTES;
+	}
 	if (s->next_gpa < s->end_gpa)
 		return fake_virt_fault(v, s->next_gpa, P2M_WRITE);
 	return spin(v, s, deadline);
