@@ -13,7 +13,8 @@
 struct evict_page {
 	gfn_t gfn;
 	mfn_t mfn; /* where its content is, as long as the entry says so */
-	/* for p2m_settle(): EMPTY, COMPRESSED, SWAPPED with its payload; RAM: mapped again as it was */
+	/* for p2m_settle(): EMPTY, COMPRESSED, SWAPPED with its payload; RAM: mapped again as it was, or, with a
+	 * payload, in that frame of the guest's, which has its content now */
 	enum p2m_state to;
 	uint64_t payload;
 	bool gone; /* out of p2m_settle(): it is in that state now, and its frame is free */
@@ -55,6 +56,14 @@ bool p2m_restore_to_swap(struct p2m *p, gfn_t gfn, uint64_t handle, uint64_t slo
  * itself is read from swap first, and what it is about to overwrite too (VSwapper's findings, unheeded).
  */
 extern bool p2m_naive;
+
+/*
+ * The 2 MiB around `gfn` becomes one leaf again: all of its pages are RAM, and are moved to an aligned block,
+ * 16 at a time; those that are touched meanwhile stay where they are, and it is left for another time. Takes as
+ * long as 512 copies. ERR_BUSY: not all RAM, pinned, one leaf already, or touched; ERR_NOMEM: there is no block, or
+ * the account's bound forbids 512 pages more for that while.
+ */
+status_t p2m_gather(struct p2m *p, gfn_t gfn) MUST_CHECK;
 
 /* What faults and copies need for pages that are out: two pages for each of `cpus` CPUs, from the heap. Once, at boot.
  * ERR_NOMEM. */

@@ -57,6 +57,7 @@ struct p2m {
 	uint64_t fault_expand;    /* COMPRESSED pages that came back */
 	uint64_t fault_swap_in;   /* SWAPPED ones */
 	uint64_t fault_swap_wait; /* times that one had to wait for the disk */
+	uint64_t gathered_2m;     /* 2 MiB that became one leaf again by moving their pages together */
 	uint64_t overwritten;     /* pages out that were overwritten whole: nothing was brought in */
 	uint64_t read_out;        /* pages out that were read where they lay */
 	/* the page that P2M_FAULT_LOST was about */

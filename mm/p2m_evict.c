@@ -133,11 +133,12 @@ uint32_t p2m_settle(struct p2m *p, struct evict_page *pages, uint32_t count)
 		e->gone = false;
 		if (!entry)
 			continue;
-		if (e->to == P2M_RAM) {
+		if (e->to == P2M_RAM && !e->payload) {
 			map_again(p, e->gfn, entry, table);
 			continue;
 		}
-		entry_write(entry, entry_out(e->to, e->payload));
+		entry_write(entry, e->to == P2M_RAM ? leaf_ram_4k(MFN(e->payload)) :
+						      entry_out(e->to, e->payload));
 		p->pages[P2M_IN_FLIGHT]--;
 		p->pages[e->to]++;
 		frame_batch_add(&batch, e->mfn, ORDER_4K);

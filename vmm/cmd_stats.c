@@ -122,6 +122,7 @@ static void memory_stats(struct sink *s, const struct p2m *p)
 	number(s, "balloon_touch", p->balloon_touch);
 	number(s, "split_2m", p->split_2m);
 	number(s, "join_2m", p->join_2m);
+	number(s, "gathered_2m", p->gathered_2m);
 	section_end(s);
 }
 

@@ -1,6 +1,7 @@
 /* Each CPU's loop: pick, run, put back, rest. docs/scheduling.md, "A CPU". */
 #include "vmm/disk_turn.h"
 #include "vmm/exit.h"
+#include "vmm/gather.h"
 #include "vmm/ladder.h"
 #include "vmm/overcommit.h"
 #include "vmm/platform.h"
@@ -292,6 +293,7 @@ static bool control(uint64_t now)
 
 	sampling_poll(now_ns);
 	overcommit_poll(now_ns);
+	(void)gather_poll(now_ns);
 	guest_poll();
 	return busy;
 }

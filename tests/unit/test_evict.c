@@ -504,6 +504,85 @@ static void a_page_that_cannot_be_read_is_told(void **state)
 	}
 }
 
+/* All of the first 2 MiB is RAM, and page 5 lies elsewhere than its neighbours. */
+static void scatter(void)
+{
+	struct evict_page p;
+	uint32_t n;
+	mfn_t mfn;
+
+	for (uint32_t i = 0; i < 512; i++)
+		write_page(0, i, i);
+	assert_int_equal(guest[0].pages_in_2m, 512);
+	assert_int_equal(p2m_split(&guest[0], GFN(5)), OK);
+	assert_int_equal(p2m_hold(&guest[0], GFN(5), 1, &p, &n), EVICT_PAGES);
+	assert_int_equal(frame_alloc(&guest[0].account, FRAME_PRIVATE, 0, GFN(5), MFN_NONE, 0, &mfn), OK);
+	memcpy(mfn_to_va(mfn), mfn_to_va(p.mfn), PAGE_BYTES);
+	p.payload = mfn.v;
+	assert_int_equal(p2m_settle(&guest[0], &p, 1), 1);
+	assert_true(p.gone);
+	read_page(0, 5);
+	assert_int_equal(p2m_join(&guest[0], GFN(0)), ERR_BUSY);
+	fake_audit_clean(all, GUESTS);
+}
+
+static void scattered_pages_become_one_leaf(void **state)
+{
+	void *va;
+
+	(void)state;
+	scatter();
+	assert_int_equal(p2m_pin(&guest[0], GFN(100), &va), OK);
+	assert_int_equal(p2m_gather(&guest[0], GFN(3)), ERR_BUSY);
+	p2m_unpin(&guest[0], GFN(100));
+	fake_audit_clean(all, GUESTS);
+	uint64_t used = guest[0].account.used_pages;
+
+	assert_int_equal(p2m_gather(&guest[0], GFN(3)), OK);
+	assert_int_equal(guest[0].pages_in_2m, 512);
+	assert_int_equal(guest[0].gathered_2m, 1);
+	assert_int_equal(guest[0].account.used_pages, used - 1); /* its table */
+	fake_audit_clean(all, GUESTS);
+	for (uint32_t i = 0; i < 512; i++)
+		read_page(0, i);
+	assert_int_equal(p2m_gather(&guest[0], GFN(3)), ERR_BUSY);
+	assert_int_equal(p2m_gather(&guest[0], GFN(600)), ERR_BUSY);
+}
+
+/* Between two windows (the second one's flush): the guest gives a page of the first to its balloon. */
+static uint32_t flushes;
+
+static void give_one_away(struct slat_space *s)
+{
+	struct p2m *p = &guest[0];
+	struct frame_batch batch;
+
+	if (++flushes != 2 || s != &p->slat)
+		return;
+	fake_flush_hook = NULL;
+	spin_unlock(&p->lock); /* as another CPU would, an instant later */
+	p2m_batch_begin(p, &batch);
+	assert_int_equal(p2m_inflate(p, GFN(3), 0, &batch), OK);
+	assert_int_equal(p2m_inflate(p, GFN(20), 0, &batch), OK);
+	p2m_batch_finish(p, &batch);
+	spin_lock(&p->lock);
+}
+
+static void what_leaves_while_it_is_gathered_is_not_freed_twice(void **state)
+{
+	(void)state;
+	scatter();
+	flushes = 0;
+	fake_flush_hook = give_one_away;
+	assert_int_equal(p2m_gather(&guest[0], GFN(0)), ERR_BUSY);
+	fake_flush_hook = NULL;
+	assert_int_equal(guest[0].pages[P2M_BALLOONED], 2);
+	fake_audit_clean(all, GUESTS);
+	for (uint32_t i = 0; i < 512; i++)
+		if (i != 3 && i != 20)
+			read_page(0, i);
+}
+
 /* Two guests of 1024 pages each in a pool of 1200, and everything at random. */
 static void a_million_random_steps(void **state)
 {
@@ -569,6 +648,10 @@ static void a_million_random_steps(void **state)
 				return &guest[owner - 1];
 			}
 			(void)reclaim_write_back(8, of);
+		} else if (dice == 241 && r >> 50 & 1) {
+			status_t s = p2m_gather(&guest[g], GFN(gfn));
+
+			(void)s;
 		} else if (dice == 240) {
 			status_t s = r >> 50 & 1 ? p2m_join(&guest[g], GFN(gfn)) : p2m_split(&guest[g], GFN(gfn));
 
@@ -605,6 +688,8 @@ int main(void)
 		TEST(one_balloon_call_frees_so_many_objects),
 		TEST(cold_objects_go_on_to_swap),
 		TEST(a_page_that_cannot_be_read_is_told),
+		TEST(scattered_pages_become_one_leaf),
+		TEST(what_leaves_while_it_is_gathered_is_not_freed_twice),
 		TEST(a_million_random_steps),
 	};
 
