@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from hogs import all_alive, hogs, passes_more, vmstat, wait_for
+import machine as harness
+from hogs import all_alive, hogs, passes_more, rows, vmstat, wait_for
 
 CONFIG = """/dts-v1/;
 / {
@@ -64,7 +65,6 @@ def survives_faults(machine, index):
 @pytest.mark.parametrize("bus", ["ide", "virtio"])
 def test_disks(own_machine, bus):
     """IDE in Bochs and QEMU; virtio in QEMU alone."""
-    import machine as harness
     m, index = own_machine, 1 if bus == "ide" else 4
     if bus == "virtio" and harness.BACKEND != "svm":
         pytest.skip("Bochs has no virtio disks")
@@ -75,5 +75,56 @@ def test_disks(own_machine, bus):
     survives_faults(m, index)
     assert "error: disk-fault: no disk" in m.cmd("disk-fault 6 read 1")
     assert "error: disk-fault: unknown" in m.cmd(f"disk-fault {index} melt 1")
+    m.audit()
+    m.shutdown()
+
+
+SWAP_CONFIG = """/dts-v1/;
+/ {
+	compatible = "aerostat,config-1";
+	pool = "32M";
+	swap = "64M";
+	compressed = "0";
+	debug;
+	disk { index = <DISK>; };
+	guests {
+		vm { count = <2>; memory = "24M"; min = "6M"; kernel = "guest.elf"; cmdline = "balloon=absent"; };
+	};
+};
+"""
+
+
+@pytest.mark.parametrize("bus", ["ide", "virtio"])
+def test_swap(own_machine, bus):
+    """The hypervisor's own paging, of guests that know nothing of it: each byte comes back, late or not; what does
+    not come back ends the guest it belongs to, and no other."""
+    m, index = own_machine, 1 if bus == "ide" else 4
+    if bus == "virtio" and harness.BACKEND != "svm":
+        pytest.skip("Bochs has no virtio disks")
+    m.boot(config=SWAP_CONFIG.replace("DISK", str(index)), extra=["--disk-bus", bus] if bus == "virtio" else [])
+    for guest in ("vm0", "vm1"):
+        m.guest_shell(guest, "run hog 19M")
+    for guest in ("vm0", "vm1"):
+        wait_for(f"{guest}: two passes of its hog", lambda g=guest: hogs(m, g)[0][1] >= 2, 240)
+    d = disk(m, index)
+    assert d["reads"] > 50 and d["writes"] > 50 and d["errors"] == 0, d
+    m.audit()
+    m.cmd(f"disk-fault {index} delay 20 50")
+    wait_for("twenty late requests", lambda: disk(m, index)["fault"] == "off", 120)
+    passes_more(m, "vm0", 240)
+    passes_more(m, "vm1", 240)
+    m.audit()
+    # One error is tried again, page by page; a disk that goes on failing is not.
+    m.cmd(f"disk-fault {index} read 1")
+    passes_more(m, "vm0", 240)
+    passes_more(m, "vm1", 240)
+    assert disk(m, index)["errors"] == 1
+    m.cmd("pause vm1")
+    m.cmd(f"disk-fault {index} read 1000")
+    wait_for("vm0 is ended", lambda: rows(m)["vm0"]["state"] == "crashed", 120)
+    m.cmd(f"disk-fault {index} off")
+    m.cmd("unpause vm1")
+    passes_more(m, "vm1", 240)
+    assert re.search(r"vm0 crashed: its page at 0x[0-9a-f]+ is lost: swap slot \d+, it cannot be read", m.cmd("dmesg"))
     m.audit()
     m.shutdown()
