@@ -124,6 +124,45 @@ static void sleepers(void **state)
 	assert_int_equal(script_of(g)->interrupts, 1);
 }
 
+/* Asks the disk once for each time that it is let in, until it has had three requests done. */
+static enum virt_exit_kind ask_disk(struct fake_vcpu *v, struct script *s, uint64_t deadline)
+{
+	if (s->next_gpa == 0) {
+		struct p2m *p = container_of(v->virt.slat, struct p2m, slat);
+		struct aero_block_req *r = fake_guest_access(p, GPA(MIB(1)), P2M_WRITE);
+
+		if (!r)
+			return fake_virt_fault(v, MIB(1), P2M_WRITE);
+		*r = (struct aero_block_req){ .gpa = MIB(1), .op = AERO_BLOCK_FLUSH };
+		s->next_gpa = MIB(1);
+	} else if (s->interrupts < 3 && v->virt.gpr[VIRT_RAX] == 1) {
+		s->interrupts++; /* done */
+	}
+	return s->interrupts < 3 ? fake_virt_hypercall(v, AERO_HC_BLOCK_IO, MIB(1), 1, 0) :
+				   spin(v, s, deadline);
+}
+
+/* What the hypervisor has at the disk is waited for asleep; others run, and each gets its turn. */
+static void line_at_the_disk(void **state)
+{
+	struct guest *a = fake_hv_guest("a", 4), *b = fake_hv_guest("b", 4), *c = fake_hv_guest("c", 4);
+
+	(void)state;
+	script_of(a)->code = script_of(b)->code = ask_disk;
+	script_of(c)->code = spin;
+	fake_disk_unready = true;
+	passes(100);
+	assert_int_equal(vcpu_state(&a->vcpu[0]), VCPU_WAIT_DISK);
+	assert_int_equal(vcpu_state(&b->vcpu[0]), VCPU_WAIT_DISK);
+	assert_int_equal(fake_disk_flush_count, 0);
+	assert_true(script_of(a)->entered < 5 && script_of(c)->entered > 80);
+	fake_disk_unready = false;
+	passes(100);
+	assert_int_equal(script_of(a)->interrupts, 3);
+	assert_int_equal(script_of(b)->interrupts, 3);
+	assert_int_equal(fake_disk_flush_count, 6);
+}
+
 static void pause_keeps_sleep(void **state)
 {
 	struct guest *g = fake_hv_guest("a", 4);
@@ -340,7 +379,7 @@ static void grace_limit(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { TEST(round_robin), TEST(sleepers), TEST(pause_keeps_sleep),
+	const struct CMUnitTest tests[] = { TEST(round_robin), TEST(sleepers), TEST(line_at_the_disk), TEST(pause_keeps_sleep),
 		TEST(one_waits_others_go_on), TEST(goes_on_when_memory_returns),
 		TEST(all_wait_in_peace), TEST(waiter_takes_interrupts), TEST(grace_rules),
 		TEST(hypercall_waits), TEST(polls_each_turn), TEST(grace_limit) };
