@@ -22,7 +22,7 @@ void balloon_init(struct balloon *b, struct p2m *p2m, void (*notify)(void *ctx, 
 /* The page is the guest's to scribble on: the hypervisor writes its part and never reads it back. */
 static void publish(struct balloon *b)
 {
-	if (!b->page)
+	if (!b->page || b->dead)
 		return;
 	b->page->target_pages = b->target_pages;
 	b->page->counted_pages = balloon_actual_pages(b);
@@ -42,6 +42,8 @@ static void detach(struct balloon *b)
 	b->short_pages = 0;
 	b->backoff_ns = 0;
 	b->stats_ns = 0;
+	b->asked_ns = 0;
+	b->silence_told = false;
 }
 
 void balloon_fini(struct balloon *b)
@@ -74,6 +76,8 @@ static bool move_target(struct balloon *b, uint64_t pages, uint64_t now_ns)
 	b->generation++;
 	b->target_ns = now_ns;
 	b->reached_ns = 0;
+	if (b->page && !b->asked_ns)
+		b->asked_ns = MAX(now_ns, 1u);
 	note_reached(b, now_ns);
 	publish(b);
 	return true;
@@ -85,7 +89,7 @@ void balloon_set_target(struct balloon *b, uint64_t target_pages, uint64_t spare
 	spin_lock(&b->lock);
 	b->spare_pages = spare_pages;
 	bool moved = move_target(b, MIN(target_pages, ceiling(b, now_ns)), now_ns);
-	bool tell = moved && b->page;
+	bool tell = moved && b->page && !b->dead;
 	spin_unlock(&b->lock);
 	if (tell)
 		b->notify(b->notify_ctx, AERO_EVENT_BALLOON);
@@ -105,7 +109,7 @@ uint64_t balloon_set_operator(struct balloon *b, uint64_t size_pages)
 void balloon_request_stats(struct balloon *b)
 {
 	spin_lock(&b->lock);
-	bool tell = b->page;
+	bool tell = b->page && !b->dead;
 	if (tell) {
 		b->stats_request++;
 		publish(b);
@@ -114,6 +118,51 @@ void balloon_request_stats(struct balloon *b)
 	if (tell)
 		b->notify(b->notify_ctx, AERO_EVENT_STATS);
 }
+
+/* ---- a driver that is dead, or seems so --------------------------------------------------------- */
+
+void balloon_set_dead(struct balloon *b, bool dead)
+{
+	spin_lock(&b->lock);
+	bool tell = b->dead && !dead && b->page;
+	b->dead = dead;
+	if (tell) {
+		b->generation++;
+		b->stats_request++;
+		publish(b);
+	}
+	spin_unlock(&b->lock);
+	if (tell)
+		b->notify(b->notify_ctx, AERO_EVENT_BALLOON | AERO_EVENT_STATS);
+}
+
+bool balloon_is_silent(const struct balloon *b, uint64_t patience_ns, uint64_t now_ns)
+{
+	uint64_t asked = b->asked_ns;
+
+	return b->page && asked && balloon_actual_pages(b) != b->target_pages &&
+	       now_ns - MIN(asked, now_ns) >= patience_ns;
+}
+
+bool balloon_first_silence(struct balloon *b, uint64_t patience_ns, uint64_t now_ns)
+{
+	spin_lock(&b->lock);
+	bool first = !b->silence_told && balloon_is_silent(b, patience_ns, now_ns);
+	b->silence_told |= first;
+	spin_unlock(&b->lock);
+	return first;
+}
+
+/* Its driver called; lock held. False: its call is to change nothing. */
+static bool heard(struct balloon *b)
+{
+	if (b->dead)
+		return false;
+	b->asked_ns = 0;
+	return true;
+}
+
+/* ---- hypercalls --------------------------------------------------------------------------------- */
 
 static int64_t error_of(status_t s)
 {
@@ -168,8 +217,9 @@ int64_t balloon_hc_setup(struct balloon *b, gpa_t page, uint64_t flags, uint64_t
 	if (flags || (page.v & PAGE_OFFSET_MASK))
 		return -AERO_EINVAL;
 	spin_lock(&b->lock);
+	(void)heard(b);
 	int64_t result = page.v ? attach(b, gpa_to_gfn(page)) : end_balloon(b, now_ns);
-	bool tell = !result && b->page && b->target_pages;
+	bool tell = !result && b->page && b->target_pages && !b->dead;
 	spin_unlock(&b->lock);
 	if (tell)
 		b->notify(b->notify_ctx, AERO_EVENT_BALLOON);
@@ -238,6 +288,10 @@ int64_t balloon_hc_ranges(struct balloon *b, bool inflate, struct aero_range *ra
 		spin_unlock(&b->lock);
 		return -AERO_ENOENT; /* no AERO_HC_BALLOON_SETUP yet */
 	}
+	if (!heard(b) && inflate) {
+		spin_unlock(&b->lock);
+		return -AERO_EIO;
+	}
 	p2m_batch_begin(b->p2m, &out);
 	for (i = 0; i < count && budget >= BLOCK_COST; i++) {
 		struct aero_range *r = &ranges[i];
@@ -261,7 +315,8 @@ int64_t balloon_hc_ranges(struct balloon *b, bool inflate, struct aero_range *ra
 	if (inflate && pages)
 		b->progress_ns = now_ns;
 	note_reached(b, now_ns);
-	b->page->counted_pages = balloon_actual_pages(b);
+	if (!b->dead)
+		b->page->counted_pages = balloon_actual_pages(b);
 	spin_unlock(&b->lock);
 	return i;
 }
@@ -272,6 +327,10 @@ int64_t balloon_hc_report(struct balloon *b, uint64_t state, uint64_t reason, ui
 	if (state > AERO_BALLOON_BACKOFF || reason >= AERO_REASON_COUNT)
 		return -AERO_EINVAL;
 	spin_lock(&b->lock);
+	if (!heard(b)) {
+		spin_unlock(&b->lock);
+		return -AERO_EIO;
+	}
 	b->report_count++;
 	b->backoff_count += state == AERO_BALLOON_BACKOFF;
 	if (state != AERO_BALLOON_BACKOFF)
@@ -290,7 +349,9 @@ int64_t balloon_hc_stats(struct balloon *b, uint64_t request, uint64_t now_ns)
 	int64_t result = -AERO_ENOENT;
 
 	spin_lock(&b->lock);
-	if (b->page) {
+	if (!heard(b)) {
+		result = -AERO_EIO;
+	} else if (b->page) {
 		result = request == b->stats_request ? 0 : -AERO_EINVAL;
 		if (!result) {
 			memcpy(b->stats, b->page->stats, sizeof(b->stats));
@@ -313,6 +374,10 @@ int64_t balloon_hc_pressure(struct balloon *b, uint64_t level, uint64_t pages, u
 	if (level > AERO_PRESSURE_FULL)
 		return -AERO_EINVAL;
 	spin_lock(&b->lock);
+	if (!heard(b)) {
+		spin_unlock(&b->lock);
+		return -AERO_EIO;
+	}
 	const struct frame_account *a = &b->p2m->account;
 	uint64_t memory = b->p2m->gfn_count, most = a->max_pages - MIN(b->p2m->table_count, a->max_pages);
 	uint64_t floor = memory - MIN(b->operator_pages, MIN(most, memory));

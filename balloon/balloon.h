@@ -33,6 +33,9 @@ struct balloon {
 	uint64_t stats_size_pages, stats_used_pages;
 	uint64_t target_ns;      /* when target_pages last changed */
 	uint64_t reached_ns;     /* when actual first met it; 0: not yet */
+	uint64_t asked_ns;       /* when the target first moved after the driver's last call; 0: not since */
+	bool dead;               /* the operator's: see balloon_set_dead() */
+	bool silence_told;       /* balloon_first_silence() was true */
 	/* After an urgent give-back the target stays at or below cap_pages until cap_ns, whoever sets
 	 * it: else the next policy step would take back what saved a process. */
 	uint64_t cap_pages, cap_ns;
@@ -70,6 +73,16 @@ uint64_t balloon_set_operator(struct balloon *b, uint64_t size_pages);
 
 /* Asks for fresh statistics; they arrive as AERO_HC_STATS_REPORT. */
 void balloon_request_stats(struct balloon *b);
+
+/*
+ * Fault injection: from now on the driver hears of nothing (no event, and its page stays as it is), and its calls
+ * fail with -AERO_EIO and change nothing; but it may take pages back, and begin anew. false: it hears again.
+ */
+void balloon_set_dead(struct balloon *b, bool dead);
+/* A driver is there, its target moved `patience_ns` ago or earlier, and it has not called since. No lock: a hint. */
+bool balloon_is_silent(const struct balloon *b, uint64_t patience_ns, uint64_t now_ns);
+/* The same, once for each driver: for the log. */
+bool balloon_first_silence(struct balloon *b, uint64_t patience_ns, uint64_t now_ns);
 
 /* The hypercalls, after the arguments were copied in and bounds-checked. Return >= 0 or -AERO_E*. */
 int64_t balloon_hc_setup(struct balloon *b, gpa_t page, uint64_t flags, uint64_t now_ns);

@@ -262,6 +262,12 @@ status_t frame_alloc(struct frame_account *a, enum frame_state to, uint32_t orde
 
 	HV_BUG_ON(order >= BUDDY_ORDERS || (!a && to != FRAME_HV));
 	spin_lock(&frame_pool.lock);
+	if (UNLIKELY(frame_pool.fault.left) && frame_fault_hit()) {
+		if (a)
+			a->denied++;
+		spin_unlock(&frame_pool.lock);
+		return ERR_NOMEM;
+	}
 	uint32_t index = take_charged(a, to, order, want, flags, &s);
 	bool all = index == BUDDY_NONE && s != ERR_LIMIT;
 
@@ -310,10 +316,10 @@ static void stock(struct frame_cache *c, uint32_t start, uint32_t order)
 	frame_pool.headroom -= (int64_t)pages;
 }
 
-/* The pool can pay for so many without anybody else feeling it. */
+/* The pool can pay for so many without anybody else feeling it; and each allocation need not be counted. */
 static bool can_stock(uint64_t pages)
 {
-	return frame_pool.headroom >= (int64_t)(pages + frame_pool.emergency);
+	return !frame_pool.fault.left && frame_pool.headroom >= (int64_t)(pages + frame_pool.emergency);
 }
 
 /*

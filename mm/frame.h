@@ -214,6 +214,19 @@ status_t frame_share_take(struct frame_account *a, mfn_t mfn, gfn_t gfn, uint32_
  */
 void frame_move(struct frame *f, enum frame_state from, enum frame_state to);
 
+/*
+ * Fault injection, for the operator and tests: of the allocations from now on, frames for the hypervisor's heap
+ * included, the n-th (from 1) and those after it, `count` in all, fail with ERR_NOMEM, emergency ones too.
+ * count 0: off. While it is armed no CPU has frames ahead, so that each allocation is counted.
+ */
+struct frame_fault {
+	uint64_t skip;   /* allocations that still succeed */
+	uint64_t left;   /* that still fail; 0: off */
+	uint64_t failed; /* since boot */
+};
+void frame_fault_set(uint64_t nth, uint64_t count);
+void frame_fault_get(struct frame_fault *out);
+
 /* Hints, no lock. First mfn of a free aligned 2 MiB, or MFN_NONE: for a guest's block to start. */
 mfn_t frame_block_hint(void);
 /* More than half of the pool stays free after `pages` more. */

@@ -23,6 +23,7 @@ struct frame_pool {
 	struct frame_account shared; /* pays for SHARED frames; min 0, no max */
 	uint32_t locked_caches; /* by frame_lock_all() */
 	uint32_t fixed_next; /* where the next frame goes that never joins: see frame.c */
+	struct frame_fault fault;
 	/* set once at boot */
 	uint64_t limit;
 	uint64_t emergency;
@@ -103,6 +104,8 @@ static inline void frame_use(int64_t pages)
 	__atomic_store_n(&frame_pool.used, frame_pool.used + (uint64_t)pages, __ATOMIC_RELAXED);
 }
 
+/* An allocation is to fail: see frame_fault_set(). Counts it. */
+bool frame_fault_hit(void);
 /* One cache's frames back into the buddy, its counts into the pool. Its lock is held, too. */
 void frame_settle(struct frame_cache *c);
 /* Marks `pages` free frames from `index` on as out of the buddy without being given, or not. */

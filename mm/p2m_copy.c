@@ -175,8 +175,8 @@ status_t p2m_pin(struct p2m *p, gfn_t gfn, void **va)
 	spin_lock(&p->lock);
 	status_t err = frame_to_write(p, gfn, false, &mfn);
 
-	/* Pins are a page each: a block is split. */
-	if (err == OK && p2m_walk_make(p, gfn, 1, 0, &s) != OK)
+	/* Pins are a page each: a block is split. It is for a balloon, which gives more than it takes. */
+	if (err == OK && p2m_walk_make(p, gfn, 1, FRAME_ALLOC_EMERGENCY, &s) != OK)
 		err = ERR_NOMEM;
 	if (err == OK && (*s.entry & LEAF_PINNED))
 		err = ERR_EXIST;

@@ -42,6 +42,16 @@ static void say(struct why *w, const char *fmt, ...)
 	va_end(ap);
 }
 
+/* NULL: as far as is known it would answer. */
+static const char *driver_trouble(const struct guest *g)
+{
+	if (!g->balloon.page || g->state != GUEST_RUNNING)
+		return NULL;
+	if (g->balloon.dead)
+		return "its balloon driver is dead (driver-fault)";
+	return overcommit_driver_is_silent(g) ? "its balloon driver does not answer" : NULL;
+}
+
 /* Not reached, and the ladder does not take it yet: why its balloon is not there. */
 static void say_balloon(struct why *w)
 {
@@ -51,6 +61,8 @@ static void say_balloon(struct why *w)
 		say(w, "it does not run, so its balloon cannot move");
 	else if (!b->page)
 		say(w, "it has no balloon driver");
+	else if (driver_trouble(w->g))
+		say(w, "%s", driver_trouble(w->g));
 	else if (b->state == AERO_BALLOON_BACKOFF)
 		say(w, "%s", balloon_reason_text(b->reason));
 	else if (platform_ns() < b->cap_ns)
@@ -68,7 +80,10 @@ static void say_limit(struct why *w)
 	const struct guest *g = w->g;
 
 	overcommit_stats(&o);
-	if (!w->reached && w->enforced)
+	if (w->enforced && driver_trouble(g))
+		say(w, "%s: %s", driver_trouble(g), w->reached ? "its own pages were taken instead" :
+								 ladder_obstacle(g));
+	else if (!w->reached && w->enforced)
 		say(w, "%s", ladder_obstacle(g));
 	else if (!w->reached)
 		say_balloon(w);

@@ -53,7 +53,8 @@ bool command_size(const char *word, uint64_t *bytes);
 void command_json_begin(struct json *j);
 void command_json_end(struct json *j);
 
-/* cmd_list.c, cmd_memory.c, cmd_reclaim.c, cmd_guest.c, cmd_cpu.c, cmd_disk.c, cmd_machine.c, cmd_policy.c */
+/* cmd_list.c, cmd_memory.c, cmd_reclaim.c, cmd_guest.c, cmd_cpu.c, cmd_disk.c, cmd_machine.c, cmd_policy.c,
+ * cmd_fault.c */
 void cmd_list(const struct command_args *a);
 void cmd_info(const struct command_args *a);
 void cmd_stats(const struct command_args *a);
@@ -80,6 +81,8 @@ void cmd_sched(const struct command_args *a);
 void cmd_reboot(const struct command_args *a);
 void cmd_debug(const struct command_args *a);
 void cmd_disks(const struct command_args *a);
+void cmd_alloc_fault(const struct command_args *a);
+void cmd_driver_fault(const struct command_args *a);
 void cmd_disk_fault(const struct command_args *a);
 /* debug's, cmd_bench.c */
 void debug_reclaim(const struct command_args *a);

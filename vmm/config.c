@@ -301,6 +301,7 @@ static const struct property root_properties[] = {
 	{ "debug", config_take_flag, offsetof(struct config, debug_commands) },
 	{ "tax", config_take_u32, offsetof(struct config, tax_percent) },
 	{ "sampling", take_sampling, offsetof(struct config, sampling) },
+	{ "alloc-fault", config_take_u32, offsetof(struct config, alloc_fault) },
 	{ "swap", config_take_size, offsetof(struct config, swap_bytes) },
 	{ "compressed", config_take_size, offsetof(struct config, compressed_bytes) },
 };

@@ -177,7 +177,10 @@ static int64_t hc_balloon_setup(struct vcpu *v, uint64_t gpa, uint64_t flags, ui
 		if (r != P2M_FAULT_MAPPED)
 			return copy_error(v, r == P2M_FAULT_LOST ? ERR_IO : ERR_NOMEM, gpa, 1, P2M_WRITE);
 	}
-	return balloon_hc_setup(&v->guest->balloon, GPA(gpa), flags, platform_ns());
+	int64_t result = balloon_hc_setup(&v->guest->balloon, GPA(gpa), flags, platform_ns());
+
+	/* A guest that is refused might go on without a balloon for good, for a table that was missing now. */
+	return result == -AERO_ENOMEM ? copy_error(v, ERR_NOMEM, gpa, 1, P2M_WRITE) : result;
 }
 
 #define WHAT_INFLATE (1ull << 32) /* beside the call's flags */

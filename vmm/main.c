@@ -169,6 +169,16 @@ static void pool_init(void)
 		size_text(2, heap * PAGE_BYTES), size_text(3, hv_memory.metadata_bytes));
 }
 
+/* Now: without what it allocated before there would be no hypervisor that could say what failed. */
+static void arm_faults(void)
+{
+	if (!hv_config.alloc_fault)
+		return;
+	frame_fault_set(hv_config.alloc_fault, 1);
+	log_warn("alloc-fault: of the frame allocations from here on, number %u will fail",
+		hv_config.alloc_fault);
+}
+
 static void start_guests(void)
 {
 	char error[CONFIG_ERROR_BYTES];
@@ -206,6 +216,7 @@ _Noreturn void hv_main(const struct handoff *h, const struct handoff_mem *map)
 	block_init(&hv_config);
 	ladder_init(&hv_config);
 	sched_init();
+	arm_faults();
 	start_guests();
 	sched_set_poll(console_poll);
 	console_init();

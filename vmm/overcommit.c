@@ -3,6 +3,7 @@
 #include "balloon/policy_trace.h"
 #include "vmm/base/log.h"
 #include "vmm/ladder.h"
+#include "vmm/platform.h"
 #include "vmm/sched.h"
 
 #define MS 1000000ull
@@ -263,6 +264,25 @@ void overcommit_trace(uint32_t steps)
 	state.trace_left = steps;
 }
 
+bool overcommit_driver_is_silent(const struct guest *g)
+{
+	uint64_t patience = g->config.deadline_ms ? g->config.deadline_ms * MS : POLICY_DEADLINE_NS;
+
+	return g->state == GUEST_RUNNING && balloon_is_silent(&g->balloon, patience, platform_ns());
+}
+
+static void tell_silence(uint32_t n, uint64_t now_ns)
+{
+	for (uint32_t i = 0; i < n; i++) {
+		struct guest *g = state.guest[i];
+		uint64_t patience = g->config.deadline_ms ? g->config.deadline_ms * MS : POLICY_DEADLINE_NS;
+
+		if (g->state == GUEST_RUNNING && balloon_first_silence(&g->balloon, patience, now_ns))
+			log_warn("guest %s: its balloon driver does not answer; what it owes is taken from its "
+				"own memory", g->config.name);
+	}
+}
+
 static void step(uint64_t now_ns)
 {
 	struct policy_pool pool;
@@ -280,6 +300,7 @@ static void step(uint64_t now_ns)
 			overcommit_level_name(plan.level), overcommit_level_name(state.stats.level),
 			pool.free_pages, pool.pool_pages);
 	}
+	tell_silence(n, now_ns);
 	state.stats.level = plan.level;
 	state.stats.steps++;
 	bool calm = plan.level == POLICY_HIGH && !anyone_needs(n);

@@ -13,6 +13,9 @@ void overcommit_kick(struct guest *guest); /* a vCPU of it waits for memory: do 
 void overcommit_trace(uint32_t steps);
 void overcommit_nudge(void);               /* an operator's target changed: at the next turn */
 
+/* It has not called since its target moved, for its deadline's time. */
+bool overcommit_driver_is_silent(const struct guest *g);
+
 /* For the console: the level in force, and counters since boot. */
 struct overcommit_stats {
 	enum policy_level level;

@@ -180,6 +180,60 @@ static void test_reports(void **state)
 	assert_string_equal(balloon_reason_text(99), "unknown");
 }
 
+/* Since its target moved it has not called; a target that moves on does not begin the time anew. */
+static void test_silence(void **state)
+{
+	(void)state;
+	assert_false(balloon_is_silent(&b, 100, 1000));
+	balloon_set_target(&b, 512, 0, 1000);
+	assert_false(balloon_is_silent(&b, 100, 1099));
+	balloon_set_target(&b, 600, 0, 1090);
+	assert_true(balloon_is_silent(&b, 100, 1100));
+	assert_true(balloon_first_silence(&b, 100, 1100));
+	assert_false(balloon_first_silence(&b, 100, 1200));
+	assert_int_equal(balloon_hc_report(&b, AERO_BALLOON_BACKOFF, AERO_REASON_NO_MEMORY, 600, 1300), 0);
+	assert_false(balloon_is_silent(&b, 100, 9999)); /* it gives nothing, but it answers */
+	balloon_set_target(&b, 512, 0, 2000);
+	assert_int_equal(one(true, 512, 1, 9), 1);
+	balloon_set_target(&b, 0, 0, 2000);
+	balloon_set_target(&b, 512, 0, 2001); /* there is nothing to do: nothing to say either */
+	assert_false(balloon_is_silent(&b, 100, 9999));
+	balloon_set_target(&b, 0, 0, 3000);
+	assert_true(balloon_is_silent(&b, 100, 3100));
+	assert_int_equal(balloon_hc_setup(&b, GPA(0), 0, 3200), 0);
+	assert_false(balloon_is_silent(&b, 100, 9999)); /* there is none */
+}
+
+static void test_dead(void **state)
+{
+	(void)state;
+	assert_int_equal(one(true, 512, 1, 9), 1);
+	balloon_set_dead(&b, true);
+	uint64_t generation = b.page->generation;
+
+	balloon_set_target(&b, 1024, 0, 10);
+	balloon_request_stats(&b);
+	assert_int_equal(notified, 0);
+	assert_int_equal(b.page->generation, generation);
+	assert_int_equal(one(true, 1024, 1, 9), -AERO_EIO);
+	assert_int_equal(balloon_actual_pages(&b), 512);
+	assert_int_equal(balloon_hc_report(&b, AERO_BALLOON_BACKOFF, AERO_REASON_NO_SWAP, 1, 11), -AERO_EIO);
+	assert_int_equal(b.state, AERO_BALLOON_IDLE);
+	assert_int_equal(balloon_hc_stats(&b, b.stats_request, 11), -AERO_EIO);
+	assert_int_equal(balloon_hc_pressure(&b, AERO_PRESSURE_FULL, 100, 11), -AERO_EIO);
+	assert_int_equal(one(false, 520, 1, 0), 1); /* what it needs it may have */
+	check_one(1, 0);
+	assert_true(balloon_is_silent(&b, 100, 110));
+	assert_int_equal(balloon_hc_setup(&b, GPA(PAGE_GFN << PAGE_SHIFT), 0, 12), 0);
+	assert_int_equal(notified, 0);
+	balloon_set_dead(&b, false);
+	assert_int_equal(notified, AERO_EVENT_BALLOON | AERO_EVENT_STATS);
+	assert_int_equal(b.page->target_pages, 1024);
+	assert_int_equal(one(true, 1024, 1, 9), 1);
+	check_one(1, 0);
+	assert_false(balloon_is_silent(&b, 100, 9999));
+}
+
 /* ---- a model ---------------------------------------------------------------------------------- */
 
 static bool in_balloon[PAGES];
@@ -265,7 +319,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_statuses), TEST(test_budget), TEST(test_targets), TEST(test_urgent),
-		TEST(test_scribbled_page), TEST(test_reports), TEST(test_random_ranges),
+		TEST(test_scribbled_page), TEST(test_reports), TEST(test_silence), TEST(test_dead), TEST(test_random_ranges),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

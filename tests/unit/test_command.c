@@ -115,6 +115,8 @@ static void mistakes(void **state)
 		{ "sched vm0 100001", "1 to 100000" },
 		{ "cpus vm0", "too many words; use: cpus" },
 		{ "debug scrub", "write debug; at its top level" },
+		{ "alloc-fault 3", "alloc-fault: not in this configuration; write debug; at its top level" },
+		{ "driver-fault vm0 dead", "driver-fault: not in this configuration" },
 		{ "destroy 77", "no guest \"77\"" },
 	};
 
@@ -222,6 +224,15 @@ static void memory(void **state)
 	toy_free(toy);
 	hv_config.debug_commands = true;
 	says("debug scrub", " frames scrubbed");
+	says("alloc-fault 1000 2", "armed: after 999 more frame allocations 2 fail; 0 failed so far");
+	says("alloc-fault", "armed: after 999");
+	says("alloc-fault off", "alloc-fault: off; 0 frame");
+	error("alloc-fault 0", "which \"0\": use a number from 1 to");
+	error("alloc-fault 1 0", "how many \"0\": use a number from 1 to");
+	says("driver-fault vm0 dead", "vm0: its balloon driver hears nothing any more");
+	assert_true(g->balloon.dead);
+	error("driver-fault vm0 ill", "unknown \"ill\"; use: dead, off");
+	says("driver-fault vm0 off", "hears again");
 	error("debug fill", "unknown \"fill\"; there is: scrub, compress, disk DISK");
 }
 

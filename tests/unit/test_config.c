@@ -66,6 +66,7 @@ static void test_demo(void **state)
 	TEXT("reserve", "2M");
 	FLAG("no-scrub-idle");
 	FLAG("debug");
+	CELL("alloc-fault", 7);
 	NODE("disk");
 	CELL("index", 1);
 	END;
@@ -89,6 +90,7 @@ static void test_demo(void **state)
 	END;
 	assert_int_equal(finish(), OK);
 	assert_true(c.pool_bytes == MIB(120) && c.reserve_bytes == MIB(2) && !c.scrub_idle);
+	assert_int_equal(c.alloc_fault, 7);
 	assert_true(c.debug_commands && c.disk_index == 1 && c.guest_count == 11);
 	assert_string_equal(c.guest[0].name, "vm0");
 	assert_string_equal(c.guest[9].name, "vm9");
