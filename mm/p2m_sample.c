@@ -64,8 +64,11 @@ static bool begin_invalidate(struct p2m *p, struct sample_page *page)
 	}
 	if (entry_state(e) == P2M_EMPTY) /* the zero frame: reading it needs no memory */
 		return false;
+	page->watch = SAMPLE_SKIPPED;
+	if (entry_state(e) != P2M_RAM) /* SHARED: unmapped, it could not come back as it was */
+		return false;
 	page->watch = SAMPLE_TAKEN;
-	if (entry_state(e) != P2M_RAM || (s.level > 1 && !split_for(p, page->gfn)))
+	if (s.level > 1 && !split_for(p, page->gfn))
 		return false;
 	s = p2m_walk(p, page->gfn);
 	e = *s.entry;

@@ -17,7 +17,7 @@ enum sample_way { SAMPLE_ACCESSED, SAMPLE_INVALIDATE };
 
 /* What became of a page when the sample began. */
 enum sample_watch {
-	SAMPLE_SKIPPED, /* not watched, and does not count: the ladder holds it, it is pinned, or named twice */
+	SAMPLE_SKIPPED, /* not watched, and does not count: the ladder holds it, it is pinned, SHARED, or named twice */
 	SAMPLE_WATCHED, /* its next access will be seen */
 	SAMPLE_ABSENT,  /* has no frame: touched if it comes to have one */
 	SAMPLE_TAKEN,   /* cannot be watched: counts as touched */

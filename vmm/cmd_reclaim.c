@@ -128,8 +128,9 @@ static void why_json(const struct why *w)
 	json_u64(&j, "shared_kib", g->p2m.pages[P2M_SHARED] * KIB_PAGE);
 	json_u64(&j, "floor_kib", g->p2m.account.min_pages * KIB_PAGE);
 	json_u64(&j, "entitled_kib", g->ladder.entitled_pages * KIB_PAGE);
-	json_u64(&j, "active_kib", g->ladder.active_pages == UINT64_MAX ? w->resident * KIB_PAGE :
-									 g->ladder.active_pages * KIB_PAGE);
+	json_u64(&j, "active_kib", MIN(sampling_active_pages(g), g->p2m.gfn_count) * KIB_PAGE);
+	json_string(&j, "active_estimate", activity_confidence_name(activity_confidence(&g->sampling.activity)));
+	json_string(&j, "claim", activity_fit_text(g->sampling.activity.fit));
 	json_bool(&j, "reached", w->reached);
 	json_bool(&j, "enforced", w->enforced);
 	json_string(&j, "limit", w->limit);
@@ -180,8 +181,9 @@ static void why_text(const struct why *w)
 	console_printf("  out       %s compressed, %s on swap; %s shared\n",
 		size(0, g->p2m.pages[P2M_COMPRESSED]), size(1, g->p2m.pages[P2M_SWAPPED]),
 		size(2, g->p2m.pages[P2M_SHARED]));
-	if (g->ladder.active_pages != UINT64_MAX)
-		console_printf("  active    %s, by samples\n", size(0, g->ladder.active_pages));
+	if (sampling_active_pages(g) != UINT64_MAX)
+		console_printf("  active    %s, by samples; its word: %s\n", size(0, sampling_active_pages(g)),
+			activity_fit_text(g->sampling.activity.fit));
 	console_printf("  gave      balloon %s, zero %s, share %s, compress %s, swap %s\n",
 		size(0, g->balloon.inflate_pages), size(1, n->pages[RECLAIM_ZERO]),
 		size(2, n->pages[RECLAIM_SHARE]), size(3, n->pages[RECLAIM_COMPRESS]),

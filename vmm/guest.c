@@ -244,7 +244,7 @@ static struct guest *alloc_guest(const struct config_guest *config)
 	}
 	g->id = new_id();
 	g->created_ns = platform_ns();
-	g->ladder.limit_pages = g->ladder.active_pages = UINT64_MAX;
+	g->ladder.limit_pages = UINT64_MAX;
 	g->ladder.reclaim.seed = platform_tsc() | 1;
 	spinlock_init(&g->lock, LOCK_RANK_GUEST);
 	list_init(&g->link);

@@ -118,7 +118,6 @@ struct guest {
 		uint64_t refault_pages, refault_ns, refault_seen;
 		uint64_t freed;       /* pages, since it was created */
 		uint64_t rate_freed, rate_ns, rate; /* freed at the begin of a window; pages a second in the last */
-		uint64_t active_pages; /* estimate; UINT64_MAX: not known */
 		enum reclaim_limit obstacle; /* of the last step */
 		struct reclaim reclaim;
 	} ladder;
