@@ -150,10 +150,12 @@ status_t p2m_keep(struct p2m *p, uint32_t who, gpa_t at, uint64_t bytes)
 	gfn_t first = gpa_to_gfn(at), last = gpa_to_gfn(GPA(at.v + bytes - 1));
 
 	spin_lock(&p->lock);
+	/* First: for one that comes in the lock may be given up, and those before it must not go meanwhile. */
+	p->kept[who] = (struct p2m_kept){ first.v, last.v + 1 };
 	for (gfn_t gfn = first; s == OK && gfn.v <= last.v; gfn = gfn_add(gfn, 1))
 		s = frame_to_write(p, gfn, false, &mfn);
-	if (s == OK)
-		p->kept[who] = (struct p2m_kept){ first.v, last.v + 1 };
+	if (s != OK)
+		p->kept[who] = (struct p2m_kept){ 0, 0 };
 	spin_unlock(&p->lock);
 	return s;
 }

@@ -34,7 +34,7 @@ static __attribute__((noinline)) enum exit_action fault_rest(
 	if (result == P2M_FAULT_WAIT)
 		return memwait_fault(v, gpa, v->virt->exit.slat.access);
 	if (result == P2M_FAULT_DISK)
-		return memwait_disk(v, gpa);
+		return memwait_disk(v, gpa, v->virt->exit.slat.access);
 	if (result == P2M_FAULT_LOST) {
 		guest_page_lost(v->guest);
 		return EXIT_YIELD;

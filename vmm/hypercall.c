@@ -315,7 +315,7 @@ static enum exit_action finish(struct vcpu *v, int64_t result)
 		return memwait_hypercall(v, v->call_gpa, v->call_bytes, v->call_access);
 	if (result == HC_SWAP) {
 		virt_hypercall_again(v->virt);
-		return memwait_disk(v, v->call_gpa);
+		return memwait_disk(v, v->call_gpa, 0);
 	}
 	if (result == HC_DISK) {
 		virt_hypercall_again(v->virt);

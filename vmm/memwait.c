@@ -54,10 +54,12 @@ static void begin_wait(struct vcpu *v)
 	*(v->wait_disk ? &v->disk_wait_count : &v->wait_count) += 1;
 }
 
-enum exit_action memwait_disk(struct vcpu *v, gpa_t gpa)
+enum exit_action memwait_disk(struct vcpu *v, gpa_t gpa, uint32_t access)
 {
 	uint64_t now = platform_tsc();
+	bool again = v->wait_since_ns && v->wait_disk && v->wait_gpa.v == gpa.v;
 
+	v->wait_access = access || !again ? access : P2M_READ;
 	v->wait_gpa = gpa;
 	v->wait_disk = true;
 	v->wait_interruptible = virt_interruptible(v->virt);
@@ -96,7 +98,7 @@ enum exit_action memwait_hypercall(struct vcpu *v, gpa_t gpa, uint64_t bytes, ui
 		case P2M_FAULT_WAIT:
 			return memwait_fault(v, GPA(at), access);
 		case P2M_FAULT_DISK:
-			return memwait_disk(v, GPA(at));
+			return memwait_disk(v, GPA(at), access);
 		case P2M_FAULT_LOST:
 			guest_page_lost(v->guest);
 			return EXIT_YIELD;
@@ -107,12 +109,21 @@ enum exit_action memwait_hypercall(struct vcpu *v, gpa_t gpa, uint64_t bytes, ui
 	return EXIT_RESUME;
 }
 
+/* More may wait for the disk than swap has buffers, and who comes next would take the one that its page lies in. */
+static bool poll_disk(struct vcpu *v, uint64_t now_tsc)
+{
+	struct p2m *p = &v->guest->p2m;
+
+	v->wait_retry_tsc = now_tsc + platform_tsc_khz * DISK_US / 1000;
+	if (!p2m_ready(p, v->wait_gpa))
+		return false;
+	return !v->wait_access || p2m_fault(p, v->wait_gpa, v->wait_access) != P2M_FAULT_DISK;
+}
+
 bool memwait_poll(struct vcpu *v, uint64_t now_tsc)
 {
-	if (v->wait_disk) {
-		v->wait_retry_tsc = now_tsc + platform_tsc_khz * DISK_US / 1000;
-		return p2m_ready(&v->guest->p2m, v->wait_gpa);
-	}
+	if (v->wait_disk)
+		return poll_disk(v, now_tsc);
 	uint64_t free = frame_pool_free();
 	bool change = free > v->wait_free_pages || now_tsc >= v->wait_retry_tsc;
 

@@ -21,8 +21,12 @@ static inline uint32_t memwait_grace_limit(uint64_t emergency_pages, uint32_t gu
 
 /* p2m_fault() said WAIT. Grace, or the vCPU waits. */
 enum exit_action memwait_fault(struct vcpu *v, gpa_t gpa, uint32_t access);
-/* The page at `gpa` is being read from swap: the vCPU waits until it can be had. */
-enum exit_action memwait_disk(struct vcpu *v, gpa_t gpa);
+/*
+ * The page at `gpa` is being read from swap: the vCPU waits until it can be had. It is then mapped for `access` before
+ * the buffer that it lies in is another's; 0: the vCPU will read it where it lies, and only if it
+ * finds it gone is it mapped.
+ */
+enum exit_action memwait_disk(struct vcpu *v, gpa_t gpa, uint32_t access);
 /*
  * A hypercall could not get at [gpa, gpa + bytes), which lies in memory: it is put back to its start,
  * and the vCPU waits for the first page that is not to be had.

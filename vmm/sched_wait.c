@@ -4,6 +4,7 @@
  * held over a try.
  */
 #include "vmm/memwait.h"
+#include "vmm/platform.h"
 #include "vmm/sched_cpu.h"
 
 static struct {
@@ -31,12 +32,15 @@ static struct list *behind_whom(const struct vcpu *v)
 void sched_waiters_add(struct vcpu *v)
 {
 	spin_lock(&waiters.lock);
-	bool stop = sched_stop_wanted(v);
+	bool stop = sched_stop_wanted(v), disk = v->wait_disk;
 
 	if (!stop)
 		list_insert(behind_whom(v), &v->run_link);
 	sched_set_where(v, stop ? VCPU_STOPPED : VCPU_WAIT_MEMORY, 0);
 	spin_unlock(&waiters.lock);
+	/* The disk is quick, and CPU 0's turn may be a whole slice, begun when nobody waited for it. */
+	if (disk && cpu_index() != 0)
+		platform_kick(0);
 	sched_poke_control();
 }
 
