@@ -6,11 +6,17 @@
 #include "vmm/base/fmt.h"
 #include "vmm/block.h"
 #include "vmm/hv.h"
+#include "vmm/memwait.h"
 #include "vmm/latency.h"
 #include "vmm/platform.h"
 
 /* A guest is brought a little below its limit, so that its next fault finds a frame. */
 #define HEADROOM    32u
+/*
+ * No limit is below this: an instruction that touches six pages (its own, source and destination, each across a
+ * boundary) needs their tables too, 25 in all, and as many again if an interrupt is delivered at it.
+ */
+#define LIMIT_LEAST 128u
 #define REST_MS     4u  /* pages lie unmapped for so long before they go: those in use come back in that time */
 #define RATE_NS     500000000ull /* a window to tell the rate by */
 #define GUESTS_POLL 2u  /* that one poll takes a step of */
@@ -28,6 +34,7 @@ static struct {
 	struct guest *last; /* whose turn was last; compared only */
 	bool active;
 	uint64_t full_logged_ns;
+	bool failed_told;
 } ladder;
 
 /* ---- swap on the disk -------------------------------------------------------------------------- */
@@ -123,7 +130,7 @@ static void apply_limit(struct guest *g)
 
 void ladder_set_limit(struct guest *g, uint64_t limit_pages)
 {
-	g->ladder.limit_pages = limit_pages;
+	g->ladder.limit_pages = MAX(limit_pages, (uint64_t)LIMIT_LEAST * g->vcpu_count);
 	apply_limit(g);
 }
 
@@ -170,6 +177,47 @@ uint64_t ladder_rate(const struct guest *g)
 	return platform_ns() - g->ladder.rate_ns < 4 * RATE_NS ? g->ladder.rate : 0;
 }
 
+/* What all guests together have of memory, by configuration. */
+static uint64_t all_memory(void)
+{
+	uint64_t pages = 0;
+
+	for (struct guest *g = guest_next(NULL); g; g = guest_next(g))
+		pages += g->p2m.gfn_count;
+	return pages;
+}
+
+/*
+ * While there is plenty of room, it is whose it is. In its last quarter each guest gets no farther than the part
+ * of it that its memory is of all memory: one alone cannot leave others nowhere to go.
+ */
+static bool fair_use(const struct guest *g, uint64_t mine, uint64_t used, uint64_t room)
+{
+	return used < room - room / 4 || mine < room * g->p2m.gfn_count / MAX(all_memory(), 1u);
+}
+
+static bool may_compress(const struct guest *g)
+{
+	struct zstore_use use;
+	uint64_t frames = zstore_frames();
+
+	/* The store's own bound does not hold what has to go to where nothing is left: it is kept here. */
+	if (!ladder.compress || frames >= ladder.zstore_max)
+		return false;
+	zstore_owner_use(g->id, &use);
+	return fair_use(g, use.bytes / PAGE_BYTES, frames, ladder.zstore_max);
+}
+
+static bool may_swap(const struct guest *g)
+{
+	struct swap_counts n;
+
+	if (!ladder.swap)
+		return false;
+	swap_counts(&n);
+	return fair_use(g, g->p2m.pages[P2M_SWAPPED], n.used, n.slots);
+}
+
 /* True: frames came free, or may at once. */
 static bool step(struct guest *g)
 {
@@ -177,14 +225,16 @@ static bool step(struct guest *g)
 		.pages = owed(g),
 		.now = platform_tsc(),
 		.rest_ticks = platform_ms_to_tsc(REST_MS),
-		.compress = ladder.compress,
-		.swap = ladder.swap,
+		.compress = may_compress(g),
+		.swap = may_swap(g),
 		.clock = platform_tsc,
 	};
 	uint32_t freed;
 
 	g->ladder.obstacle = reclaim_step(&g->ladder.reclaim, &g->p2m, &order, &freed);
 	g->ladder.freed += freed;
+	if (freed && g->grace_pages)
+		memwait_repay(g, freed);
 	note_rate(g, platform_ns());
 	if (g->ladder.obstacle == RECLAIM_FULL)
 		tell_full(g, platform_ns());
@@ -228,11 +278,28 @@ static bool keep_room(void)
 		reclaim_write_back(WRITE_BACK, p2m_of) != 0;
 }
 
+/* Once each time: it takes the operator to begin anew. */
+static void tell_failed(void)
+{
+	struct swap_counts n;
+
+	if (LIKELY(!ladder.swap || swap_is_on())) {
+		ladder.failed_told = false;
+		return;
+	}
+	swap_counts(&n);
+	if (n.failed && !ladder.failed_told)
+		log_err("swap: disk %u does not take writes: %u pages stay in memory, and no more go out until "
+			"\"swap on\"", ladder.disk, n.unwritten);
+	ladder.failed_told = n.failed;
+}
+
 bool ladder_poll(void)
 {
 	bool did = false, was_active = ladder.active;
 
 	latency_poll();
+	tell_failed();
 	ladder.active = false;
 	for (uint32_t i = 0; i < GUESTS_POLL; i++) {
 		struct guest *g = next_debtor();

@@ -1,0 +1,277 @@
+/*
+ * The ladder under the scheduler: guests whose pages are in swap or in the compressed store, on the fake machine
+ * with its slow disk. Everybody gets on, and no bound is passed.
+ */
+#include "tests/unit/unit.h"
+
+#include "mm/compress.h"
+#include "mm/evict.h"
+#include "mm/swap.h"
+#include "mm/zstore.h"
+#include "tests/fake/hv.h"
+#include "vmm/base/directmap.h"
+#include "vmm/block.h"
+#include "vmm/ladder.h"
+#include "vmm/memwait.h"
+#include "vmm/sched.h"
+
+#define POOL    8192u /* 32 MiB */
+#define THRASH  28u   /* guests: more than swap has buffers */
+#define PAGES   48u   /* of each that it walks through, one group of swap after the other */
+#define FIRST   256u  /* the first of them */
+
+static struct guest *guests[THRASH];
+static uint32_t at[65536]; /* by id: the page that a guest reads next */
+
+static void content(uint16_t id, uint64_t gfn, uint64_t *page)
+{
+	uint64_t seed = (uint64_t)id << 32 | (gfn + 1);
+
+	for (uint32_t i = 0; i < PAGE_BYTES / 8; i++)
+		page[i] = test_random(&seed);
+}
+
+static struct p2m *p2m_of(struct fake_vcpu *v)
+{
+	return container_of(v->virt.slat, struct p2m, slat);
+}
+
+/* Reads its pages one after the other; each has what it wrote. */
+static enum virt_exit_kind read_on(struct fake_vcpu *v, uint64_t deadline)
+{
+	uint16_t id = (uint16_t)v->virt.guest_id;
+	uint64_t want[PAGE_BYTES / 8];
+
+	while (at[id] < PAGES) {
+		uint64_t gfn = FIRST + at[id];
+		void *page = fake_guest_access(p2m_of(v), gfn_to_gpa(GFN(gfn)), P2M_READ);
+
+		if (!page)
+			return fake_virt_fault(v, gfn << PAGE_SHIFT, P2M_READ);
+		content(id, gfn, want);
+		assert_memory_equal(page, want, PAGE_BYTES);
+		at[id]++;
+	}
+	(void)deadline;
+	return VIRT_EXIT_HALT;
+}
+
+/* By the lowest rung, at once: the neighbours lie side by side. */
+static void swap_out(struct guest *g, uint64_t first, uint32_t count)
+{
+	struct evict_page held[EVICT_WINDOW];
+	uint32_t n;
+
+	for (uint64_t gfn = first; gfn < first + count; gfn += EVICT_WINDOW) {
+		assert_int_equal(p2m_hold(&g->p2m, GFN(gfn), EVICT_WINDOW, held, &n), EVICT_PAGES);
+		for (uint32_t i = 0; i < n; i++) {
+			while (swap_put(mfn_to_va(held[i].mfn), g->id, held[i].gfn.v, &held[i].payload) == ERR_BUSY)
+				(void)platform_disk_poll();
+			held[i].to = P2M_SWAPPED;
+		}
+		assert_int_equal(p2m_settle(&g->p2m, held, n), n);
+	}
+}
+
+/* Buffers hold others' pages now. */
+static void wash_buffers(void)
+{
+	static uint64_t page[PAGE_BYTES / 8];
+	uint64_t slot[(SWAP_BUFFERS + 1) * SWAP_GROUP];
+
+	for (uint32_t i = 0; i < ARRAY_COUNT(slot); i++)
+		while (swap_put(page, 1, 0, &slot[i]) == ERR_BUSY)
+			(void)platform_disk_poll();
+	while (platform_disk_poll())
+		;
+	for (uint32_t i = 0; i < ARRAY_COUNT(slot); i++)
+		swap_free(slot[i]);
+}
+
+static struct guest *with_pages_in_swap(const char *name, uint64_t mib)
+{
+	struct config_guest c = fake_hv_config(name, mib);
+	char error[CONFIG_ERROR_BYTES];
+	struct guest *g;
+
+	c.disk_bytes = 0;
+	c.min_bytes = 0;
+	assert_int_equal(guest_create(&c, &g, error), OK);
+	for (uint64_t gfn = FIRST; gfn < FIRST + PAGES; gfn++)
+		content(g->id, gfn, fake_hv_touch(g, gfn << PAGE_SHIFT, P2M_WRITE));
+	swap_out(g, FIRST, PAGES);
+	at[g->id] = 0;
+	return g;
+}
+
+static int start(void **state)
+{
+	(void)state;
+	fake_hv_start(POOL);
+	hv_config.swap_bytes = MIB(8);
+	hv_config.compressed_bytes = MIB(1);
+	block_init(&hv_config);
+	if (compress_init(1) != OK)
+		return 1;
+	ladder_init(&hv_config);
+	return !swap_is_on();
+}
+
+static int setup(void **state)
+{
+	(void)state;
+	fake_tsc_step = 1;
+	fake_virt_code = NULL;
+	memset(guests, 0, sizeof(guests));
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct swap_counts n;
+
+	(void)state;
+	fake_virt_code = NULL;
+	fake_disk_hold = 0;
+	fake_hv_destroy_all();
+	while (platform_disk_poll())
+		;
+	fake_tsc_step = 0;
+	swap_counts(&n);
+	assert_int_equal(n.used, 0);
+	assert_int_equal(fake_hv_audit(), 0);
+	return 0;
+}
+
+static void passes(int n)
+{
+	while (n--)
+		if (!sched_pass())
+			fake_tsc += 5000; /* 50 us */
+}
+
+/* More wait for the disk than there are buffers: each gets what it asked for before its buffer is another's. */
+static void everybody_gets_his_page(void **state)
+{
+	char name[8];
+	uint32_t done = 0;
+
+	(void)state;
+	for (uint32_t i = 0; i < THRASH; i++) {
+		snprintf(name, sizeof(name), "g%u", i);
+		guests[i] = with_pages_in_swap(name, 2);
+	}
+	wash_buffers();
+	fake_virt_code = read_on;
+	passes(20000);
+	for (uint32_t i = 0; i < THRASH; i++)
+		done += at[guests[i]->id] == PAGES;
+	assert_int_equal(done, THRASH);
+}
+
+/* A guest of `mib` with all pages of a kind. Nobody enters it. */
+static struct guest *filled(const char *name, uint64_t mib, bool compresses)
+{
+	struct config_guest c = fake_hv_config(name, mib);
+	char error[CONFIG_ERROR_BYTES];
+	struct guest *g;
+
+	c.disk_bytes = 0;
+	c.min_bytes = 0;
+	assert_int_equal(guest_create(&c, &g, error), OK);
+	for (uint64_t gfn = FIRST; gfn < g->p2m.gfn_count; gfn++) {
+		uint64_t *page = fake_hv_touch(g, gfn << PAGE_SHIFT, P2M_WRITE);
+
+		content(g->id, gfn, page);
+		if (compresses)
+			memset(page + 256, 0, PAGE_BYTES / 2);
+	}
+	return g;
+}
+
+static void ladder_runs(int polls)
+{
+	while (polls--) {
+		(void)ladder_poll();
+		(void)platform_disk_poll();
+		fake_tsc += 100000; /* a millisecond */
+	}
+}
+
+/* The store is asked to take what has to go in the worst of times; its bound holds all the same. */
+static void the_store_keeps_its_bound(void **state)
+{
+	struct guest *g = filled("a", 8, true);
+
+	(void)state;
+	swap_set_on(false);
+	ladder_set_limit(g, 200);
+	ladder_runs(5000);
+	assert_in_range(zstore_frames(), 200, 256 + 2 * RECLAIM_STEP);
+	assert_string_equal(ladder_obstacle(g), "the compressed store is full, and swap is off");
+	swap_set_on(true);
+	ladder_runs(5000);
+	assert_true(p2m_resident(&g->p2m) <= 200);
+}
+
+/* A guest that has much to put away leaves others their part of swap. */
+static void one_cannot_have_all_of_swap(void **state)
+{
+	struct guest *a = filled("a", 16, false), *b = filled("b", 14, false);
+	struct swap_counts n;
+
+	(void)state;
+	ladder_set_limit(a, 200);
+	ladder_runs(5000);
+	swap_counts(&n);
+	assert_int_equal(n.slots, 2048);
+	assert_in_range(a->p2m.pages[P2M_SWAPPED], 1400, 1536 + RECLAIM_STEP);
+	ladder_set_limit(b, 200);
+	ladder_runs(5000);
+	swap_counts(&n);
+	assert_true(n.used > 2000);
+	assert_int_equal(a->p2m.pages[P2M_SWAPPED] + b->p2m.pages[P2M_SWAPPED], n.used);
+}
+
+/* An instruction needs so many pages, whatever the policy thinks. */
+static void no_limit_is_below_what_an_instruction_needs(void **state)
+{
+	struct guest *g = filled("a", 8, true);
+
+	(void)state;
+	ladder_set_limit(g, 0);
+	ladder_runs(3000);
+	assert_in_range(p2m_resident(&g->p2m), 64, 128);
+	for (uint64_t gfn = FIRST; gfn < FIRST + 32; gfn++) {
+		while (p2m_fault(&g->p2m, gfn_to_gpa(GFN(gfn)), P2M_READ) == P2M_FAULT_DISK)
+			(void)platform_disk_poll();
+		assert_non_null(fake_hv_touch(g, gfn << PAGE_SHIFT, P2M_READ));
+	}
+}
+
+/* Frames fill the reserve, whoever takes them from the guest. */
+static void what_the_ladder_takes_pays_for_grace(void **state)
+{
+	struct guest *g = filled("a", 8, true);
+
+	(void)state;
+	g->grace_pages = 10;
+	ladder_set_limit(g, 1000);
+	ladder_runs(100);
+	assert_int_equal(g->grace_pages, 0);
+}
+
+#define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(everybody_gets_his_page),
+		TEST(the_store_keeps_its_bound),
+		TEST(one_cannot_have_all_of_swap),
+		TEST(no_limit_is_below_what_an_instruction_needs),
+		TEST(what_the_ladder_takes_pays_for_grace),
+	};
+
+	return cmocka_run_group_tests(tests, start, NULL);
+}
