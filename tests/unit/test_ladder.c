@@ -94,7 +94,7 @@ static struct guest *with_pages_in_swap(const char *name, uint64_t mib)
 	char error[CONFIG_ERROR_BYTES];
 	struct guest *g;
 
-	c.disk_bytes = 0;
+	c.disk_bytes = PAGES * PAGE_BYTES;
 	c.min_bytes = 0;
 	assert_int_equal(guest_create(&c, &g, error), OK);
 	for (uint64_t gfn = FIRST; gfn < FIRST + PAGES; gfn++)
@@ -167,6 +167,59 @@ static void everybody_gets_his_page(void **state)
 	for (uint32_t i = 0; i < THRASH; i++)
 		done += at[guests[i]->id] == PAGES;
 	assert_int_equal(done, THRASH);
+}
+
+/* Each writes its pages to its disk, from where they lie: read in place as long as that comes to an end. */
+static enum virt_exit_kind write_out(struct fake_vcpu *v, uint64_t deadline)
+{
+	uint16_t id = (uint16_t)v->virt.guest_id;
+	struct aero_block_req *r = v->user;
+
+	(void)deadline;
+	if (r && v->virt.gpr[VIRT_RAX] == 1) {
+		assert_int_equal(r->status, 0);
+		at[id]++;
+		v->user = NULL;
+	}
+	if (at[id] == PAGES)
+		return VIRT_EXIT_HALT;
+	if (!v->user) {
+		r = v->user = fake_guest_access(p2m_of(v), GPA((FIRST - 1) * PAGE_BYTES), P2M_WRITE);
+		assert_non_null(r);
+		*r = (struct aero_block_req){ .sector = at[id] * 8, .sectors = 8, .op = AERO_BLOCK_WRITE,
+			.gpa = (FIRST + at[id]) << PAGE_SHIFT, .status = 77 };
+	}
+	return fake_virt_hypercall(v, AERO_HC_BLOCK_IO, (FIRST - 1) * PAGE_BYTES, 1, 0);
+}
+
+static void everybody_writes_out_what_is_in_swap(void **state)
+{
+	char name[8];
+	uint32_t done = 0, in_place = 0;
+	uint64_t want[PAGE_BYTES / 8];
+
+	(void)state;
+	for (uint32_t i = 0; i < THRASH; i++) {
+		snprintf(name, sizeof(name), "g%u", i);
+		guests[i] = with_pages_in_swap(name, 2);
+		(void)fake_hv_touch(guests[i], (FIRST - 1) * PAGE_BYTES, P2M_WRITE);
+	}
+	wash_buffers();
+	fake_virt_code = write_out;
+	passes(60000);
+	for (uint32_t i = 0; i < THRASH; i++) {
+		const struct guest *g = guests[i];
+
+		done += at[g->id] == PAGES;
+		in_place += g->p2m.pages[P2M_SWAPPED] > 0;
+		for (uint32_t page = 0; page < PAGES && at[g->id] == PAGES; page++) {
+			content(g->id, FIRST + page, want);
+			assert_memory_equal(fake_disk_data(1) + g->disk.first_sector * 512 + page * PAGE_BYTES,
+				want, PAGE_BYTES);
+		}
+	}
+	assert_int_equal(done, THRASH);
+	assert_true(in_place > 0);
 }
 
 /* A guest of `mib` with all pages of a kind. Nobody enters it. */
@@ -267,6 +320,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(everybody_gets_his_page),
+		TEST(everybody_writes_out_what_is_in_swap),
 		TEST(the_store_keeps_its_bound),
 		TEST(one_cannot_have_all_of_swap),
 		TEST(no_limit_is_below_what_an_instruction_needs),
