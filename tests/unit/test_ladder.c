@@ -169,6 +169,56 @@ static void everybody_gets_his_page(void **state)
 	assert_int_equal(done, THRASH);
 }
 
+/* They end, are paused and go on, while pages of theirs are held, in buffers, or on their way from the disk. */
+static void guests_die_while_their_pages_are_on_their_way(void **state)
+{
+	uint64_t seed = 42;
+	char name[16];
+	uint32_t read = 0;
+
+	(void)state;
+	for (uint32_t i = 0; i < 12; i++) {
+		snprintf(name, sizeof(name), "g%u", i);
+		guests[i] = with_pages_in_swap(name, 2);
+	}
+	wash_buffers();
+	fake_virt_code = read_on;
+	for (uint32_t i = 0; i < 1500; i++) {
+		uint64_t r = test_random(&seed);
+		struct guest **g = &guests[r >> 8 & 7]; /* the other four just go on */
+
+		passes((int)(r >> 16 & 15));
+		fake_disk_hold = r >> 24 & 7;
+		for (uint32_t j = 0; j < 8; j++)
+			ladder_set_limit(guests[j], r >> (32 + j) & 1 ? 128 : UINT64_MAX);
+		(void)ladder_poll();
+		switch (r & 7) {
+		case 0:
+			read += at[(*g)->id];
+			guest_destroy(*g);
+			snprintf(name, sizeof(name), "g%u", (uint32_t)(g - guests));
+			*g = with_pages_in_swap(name, 2);
+			break;
+		case 1:
+			if (guest_pause(*g) != OK)
+				assert_int_equal(guest_unpause(*g), OK);
+			break;
+		case 2:
+			fake_tsc += 500000;
+			break;
+		}
+		if (i % 100 == 0)
+			assert_int_equal(fake_hv_audit(), 0);
+	}
+	for (uint32_t i = 0; i < 12; i++)
+		if (guests[i]->state == GUEST_PAUSED)
+			assert_int_equal(guest_unpause(guests[i]), OK);
+	passes(5000);
+	for (uint32_t i = 0; i < 12; i++)
+		assert_int_equal(at[guests[i]->id], PAGES);
+	assert_true(read > 500);
+}
+
 /* Each writes its pages to its disk, from where they lie: read in place as long as that comes to an end. */
 static enum virt_exit_kind write_out(struct fake_vcpu *v, uint64_t deadline)
 {
@@ -320,6 +370,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(everybody_gets_his_page),
+		TEST(guests_die_while_their_pages_are_on_their_way),
 		TEST(everybody_writes_out_what_is_in_swap),
 		TEST(the_store_keeps_its_bound),
 		TEST(one_cannot_have_all_of_swap),
