@@ -19,6 +19,7 @@
 #define LIMIT_LEAST 128u
 #define REST_MS     4u  /* pages lie unmapped for so long before they go: those in use come back in that time */
 #define RATE_NS     500000000ull /* a window to tell the rate by */
+#define FULL_TOLD_NS 60000000000ull
 #define GUESTS_POLL 2u  /* that one poll takes a step of */
 #define WRITE_BACK  8u
 
@@ -152,31 +153,6 @@ static struct p2m *p2m_of(uint16_t owner)
 	return NULL;
 }
 
-static void tell_full(struct guest *g, uint64_t now_ns)
-{
-	if (now_ns - ladder.full_logged_ns < 5000000000ull)
-		return;
-	ladder.full_logged_ns = now_ns;
-	log_warn("memory: guest %s should give %lu pages, and there is no room for them: swap %s, compressed "
-		"store %lu of %lu pages", g->config.name, owed(g),
-		!ladder.swap ? "is not configured" : swap_is_on() ? "is full" : "is off",
-		zstore_frames(), ladder.zstore_max);
-}
-
-static void note_rate(struct guest *g, uint64_t now_ns)
-{
-	if (now_ns - g->ladder.rate_ns < RATE_NS)
-		return;
-	g->ladder.rate = (g->ladder.freed - g->ladder.rate_freed) * 1000000000ull / (now_ns - g->ladder.rate_ns);
-	g->ladder.rate_freed = g->ladder.freed;
-	g->ladder.rate_ns = now_ns;
-}
-
-uint64_t ladder_rate(const struct guest *g)
-{
-	return platform_ns() - g->ladder.rate_ns < 4 * RATE_NS ? g->ladder.rate : 0;
-}
-
 /* What all guests together have of memory, by configuration. */
 static uint64_t all_memory(void)
 {
@@ -216,6 +192,45 @@ static bool may_swap(const struct guest *g)
 		return false;
 	swap_counts(&n);
 	return fair_use(g, g->p2m.pages[P2M_SWAPPED], n.used, n.slots);
+}
+
+/* Nothing that it holds found room: what would help. */
+static const char *full_text(const struct guest *g)
+{
+	bool room = ladder.compress && zstore_frames() < ladder.zstore_max;
+
+	if (!ladder.swap)
+		return room ? "its pages do not compress enough, and there is no swap" :
+			      "the compressed store is full, and there is no swap";
+	if (!swap_is_on())
+		return room ? "its pages do not compress enough, and swap is off" :
+			      "the compressed store is full, and swap is off";
+	return may_swap(g) ? "the compressed store and swap are full" :
+			     "it has its part of the compressed store and of swap";
+}
+
+/* Once in a while: the operator can ask mem-why. */
+static void tell_full(struct guest *g, uint64_t now_ns)
+{
+	if (ladder.full_logged_ns && now_ns - ladder.full_logged_ns < FULL_TOLD_NS)
+		return;
+	ladder.full_logged_ns = now_ns;
+	log_warn("memory: guest %s should give %lu pages, and they find no room: %s", g->config.name, owed(g),
+		full_text(g));
+}
+
+static void note_rate(struct guest *g, uint64_t now_ns)
+{
+	if (now_ns - g->ladder.rate_ns < RATE_NS)
+		return;
+	g->ladder.rate = (g->ladder.freed - g->ladder.rate_freed) * 1000000000ull / (now_ns - g->ladder.rate_ns);
+	g->ladder.rate_freed = g->ladder.freed;
+	g->ladder.rate_ns = now_ns;
+}
+
+uint64_t ladder_rate(const struct guest *g)
+{
+	return platform_ns() - g->ladder.rate_ns < 4 * RATE_NS ? g->ladder.rate : 0;
 }
 
 /* True: frames came free, or may at once. */
@@ -331,9 +346,7 @@ const char *ladder_obstacle(const struct guest *g)
 	case RECLAIM_BUSY:
 		return "the disk is busy writing what was taken from it";
 	case RECLAIM_FULL:
-		return !ladder.swap	    ? "the compressed store is full, and there is no swap" :
-			!swap_is_on() ? "the compressed store is full, and swap is off" :
-					"the compressed store and swap are full";
+		return full_text(g);
 	case RECLAIM_PINNED:
 		return "what it still holds is pinned";
 	default:

@@ -317,6 +317,20 @@ static void the_store_keeps_its_bound(void **state)
 	assert_true(p2m_resident(&g->p2m) <= 200);
 }
 
+static void what_stands_in_the_way_is_told(void **state)
+{
+	struct guest *g = filled("a", 4, false);
+
+	(void)state;
+	swap_set_on(false);
+	ladder_set_limit(g, 200);
+	ladder_runs(500);
+	assert_string_equal(ladder_obstacle(g), "its pages do not compress enough, and swap is off");
+	swap_set_on(true);
+	ladder_runs(1000);
+	assert_string_equal(ladder_obstacle(g), "");
+}
+
 /* A guest that has much to put away leaves others their part of swap. */
 static void one_cannot_have_all_of_swap(void **state)
 {
@@ -373,6 +387,7 @@ int main(void)
 		TEST(guests_die_while_their_pages_are_on_their_way),
 		TEST(everybody_writes_out_what_is_in_swap),
 		TEST(the_store_keeps_its_bound),
+		TEST(what_stands_in_the_way_is_told),
 		TEST(one_cannot_have_all_of_swap),
 		TEST(no_limit_is_below_what_an_instruction_needs),
 		TEST(what_the_ladder_takes_pays_for_grace),
