@@ -222,6 +222,8 @@ static bool life(bool huge)
 	assert_true(s == OK || s == ERR_NOENT || s == ERR_NOMEM);
 	s = p2m_join(&g->p2m, GFN(600));
 	assert_true(s == OK || s == ERR_NOENT || s == ERR_BUSY);
+	s = p2m_gather(&g->p2m, GFN(600));
+	assert_true(s == OK || s == ERR_NOENT || s == ERR_BUSY || s == ERR_NOMEM);
 	(void)step(peer, 8);
 	reclaim_let_go(&peer->ladder.reclaim, &peer->p2m);
 	read_all(peer);
