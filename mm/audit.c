@@ -8,6 +8,7 @@
 #include "mm/audit.h"
 #include "mm/frame_pool.h"
 #include "mm/p2m_walk.h"
+#include "mm/share.h"
 #include "mm/swap.h"
 #include "mm/zstore.h"
 #include "vmm/base/fmt.h"
@@ -212,6 +213,7 @@ static void check_leaf(struct guest_audit *g, uint64_t gfn, uint64_t e, uint32_t
 		g->a->shared_leaves++;
 		g->a->shared_leaves_sum += scrambled(mfn);
 		if (!f || f->state != FRAME_SHARED || f->owner != FRAME_OWNER_SHARED || level != 1 ||
+			f->link != share_domain(owner, g->p->share_group) || g->p->share_none ||
 			e & (slat_format->write | LEAF_PINNED))
 			problem(g->a, "guest %u gfn %#llx: bad shared entry %#llx", owner, LLU(gfn), LLU(e));
 		return;
@@ -418,6 +420,10 @@ void audit_run(struct p2m *(*p2m_at)(void *ctx, uint32_t i), void *ctx, bool che
 	}
 	check_stores(&a);
 	zstore_audit(zstore_problem, &a);
+	const char *hints = share_check();
+
+	if (hints)
+		problem(&a, "hints of equal pages: %s", hints);
 	frame_lock_all();
 	walk_frames(&a);
 	walk_lists(&a);

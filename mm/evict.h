@@ -13,10 +13,13 @@
 struct evict_page {
 	gfn_t gfn;
 	mfn_t mfn; /* where its content is, as long as the entry says so */
-	/* for p2m_settle(): EMPTY, COMPRESSED, SWAPPED with its payload; RAM: mapped again as it was, or, with a
-	 * payload, in that frame of the guest's, which has its content now */
+	/* for p2m_settle(): EMPTY, COMPRESSED, SWAPPED with its payload; SHARED with the mfn of a frame of the
+	 * same content, a reference to which goes to the entry; RAM: mapped again as it was, or, with a payload,
+	 * in that frame of the guest's, which has its content now */
 	enum p2m_state to;
 	uint64_t payload;
+	/* It is a SHARED page: still mapped, for nobody can change it; another's is its frame */
+	bool shared;
 	bool gone; /* out of p2m_settle(): it is in that state now, and its frame is free */
 };
 
@@ -34,12 +37,26 @@ enum evict_found {
 enum evict_found p2m_hold(struct p2m *p, gfn_t first, uint32_t count, struct evict_page *out,
 	uint32_t *held);
 
+/*
+ * The SHARED pages among these, for p2m_settle(): nothing is unmapped, as nobody can change them. Only the control
+ * plane's CPU makes pages SHARED, so that one that still maps the frame has mapped it all along.
+ */
+uint32_t p2m_hold_shared(struct p2m *p, gfn_t first, uint32_t count, struct evict_page *out);
+
+/*
+ * A held page becomes SHARED where it lies (share_make(), with its hint). *mfn: its frame, with a reference that
+ * is the caller's. ERR_NOENT: it is not held any more; ERR_LIMIT: it has to stay private (frame_share_make()).
+ */
+status_t p2m_share_held(struct p2m *p, const struct evict_page *page, uint64_t hash, mfn_t *mfn) MUST_CHECK;
+/* A SHARED page that nobody shares any more becomes RAM again. False: it is not one. */
+bool p2m_take_back(struct p2m *p, gfn_t gfn);
+
 /* Is it still held? Without that its frame may be anybody's: what was read of it is worth nothing. */
 bool p2m_held(struct p2m *p, const struct evict_page *page);
 
 /*
  * Those that are still held get their new states and `gone`, and their frames are freed in one round. Of the
- * others the caller drops what it had put away. Returns how many frames were freed.
+ * others the caller drops what it had put away, and gives the reference back. Returns how many went.
  */
 uint32_t p2m_settle(struct p2m *p, struct evict_page *pages, uint32_t count);
 

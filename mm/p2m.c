@@ -1,5 +1,6 @@
 /* The p2m: tables, split and join, what a gfn is. See mm/p2m.h. */
 #include "mm/p2m_walk.h"
+#include "mm/share.h"
 #include "mm/zero.h"
 
 static const char *const state_names[P2M_STATE_COUNT] = {
@@ -95,7 +96,7 @@ static void free_tree(struct p2m *p, mfn_t table, uint32_t level)
 		else if (entry_state(e) == P2M_RAM)
 			frame_batch_add(&batch, entry_mfn(e), level_order(level));
 		else
-			frame_share_put(entry_mfn(e));
+			share_put(entry_mfn(e)); /* or the zero frame's */
 	}
 	frame_batch_add(&batch, table, ORDER_4K);
 	frame_batch_free(&p->account, &batch);

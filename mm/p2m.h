@@ -31,12 +31,16 @@ enum p2m_state {
 };
 
 #define P2M_KEEPERS 8u /* see p2m_keep() */
+#define P2M_LATE 16u
 
 struct p2m {
 	struct spinlock lock;
 	/* constant after p2m_create() */
 	uint64_t gfn_count; /* memory is gfn 0 .. gfn_count - 1 */
 	bool populate_2m;   /* a first write may take a whole 2 MiB block while the pool is roomy */
+	/* whose equal pages its own may share a frame with (mm/share.h); set before its first page is RAM */
+	bool share_none;
+	uint16_t share_group;
 	/* guarded by lock */
 	struct slat_space slat;
 	struct frame_account account;
@@ -50,6 +54,8 @@ struct p2m {
 	struct p2m_kept {
 		uint64_t first, end; /* gfns; empty: none */
 	} kept[P2M_KEEPERS];
+	uint32_t late_count;             /* references to SHARED frames, to be given back after it */
+	uint32_t late[P2M_LATE];
 	/* counters since creation, guarded by lock */
 	uint64_t fault_populate, fault_zero_read, fault_cow_zero, fault_spurious, fault_2m;
 	uint64_t fault_denied, balloon_touch, split_2m, join_2m;
@@ -60,16 +66,23 @@ struct p2m {
 	uint64_t gathered_2m;     /* 2 MiB that became one leaf again by moving their pages together */
 	uint64_t overwritten;     /* pages out that were overwritten whole: nothing was brought in */
 	uint64_t read_out;        /* pages out that were read where they lay */
+	uint64_t shared;          /* pages that became SHARED */
+	uint64_t cow_copied;      /* SHARED pages that were written to, and others map the frame */
+	uint64_t cow_taken;       /* SHARED pages whose frame nobody else maps any more: RAM again, no copy */
 	/* the page that P2M_FAULT_LOST was about */
 	gfn_t lost_gfn;
 	uint64_t lost_slot;
 	const char *lost_why; /* NULL: none is */
 };
 
-/* Frames with its content: mapped, or unmapped and still there. */
+/*
+ * What counts as the guest's share of memory: its frames, mapped, or unmapped and still there; and half a frame for each
+ * SHARED page, for a shared frame has two users at least, or is given back to the last one by and by. So all
+ * guests' sum is never less than what they hold, and nobody gets rid of what he owes by making pages equal.
+ */
 static inline uint64_t p2m_resident(const struct p2m *p)
 {
-	return p->pages[P2M_RAM] + p->pages[P2M_IN_FLIGHT];
+	return p->pages[P2M_RAM] + p->pages[P2M_IN_FLIGHT] + (p->pages[P2M_SHARED] + 1) / 2;
 }
 
 enum p2m_access {
@@ -104,13 +117,14 @@ void p2m_destroy(struct p2m *p);
 /*
  * Resolves a second-level fault. EMPTY: read -> zero frame, write -> a zeroed frame (or 2 MiB).
  * BALLOONED: the page leaves the balloon (counted in balloon_touch), then as EMPTY.
+ * SHARED: a write takes the frame if nobody else maps it, else copies it.
  * Never HV_BUGs on anything a guest can do.
  */
 enum p2m_fault_result p2m_fault(struct p2m *p, gpa_t gpa, uint32_t access);
 
 /*
  * The balloon. One naturally aligned block of 2^order pages (order 0 or 9).
- * inflate: any of EMPTY, RAM (not pinned), and what is out becomes BALLOONED; frames go to `out` for
+ * inflate: any of EMPTY, RAM (not pinned), SHARED, and what is out becomes BALLOONED; frames go to `out` for
  *   frame_batch_free() after the flush that p2m_batch_finish() makes. Checks the whole block first:
  *   ERR_RANGE (outside memory or unaligned), ERR_EXIST (a page is in the balloon), ERR_BUSY
  *   (pinned), ERR_NOMEM (a table for a split is not to be had); nothing is changed then.

@@ -11,6 +11,7 @@ void p2m_batch_begin(struct p2m *p, struct frame_batch *out)
 
 void p2m_batch_finish(struct p2m *p, struct frame_batch *out)
 {
+	p2m_flush_late(p);
 	if (p->flush_needed) {
 		slat_flush(&p->slat);
 		p->flush_needed = false;
@@ -40,6 +41,9 @@ static inline void inflate_leaf(struct p2m *p, struct frame *table, uint32_t ind
 		p2m_note_gone(table, index, mfn);
 		frame_batch_add(out, mfn, ORDER_4K);
 		p->pages[P2M_RAM]--;
+	} else if (entry_state(e) == P2M_SHARED) {
+		p2m_drop_shared(p, mfn);
+		p->pages[P2M_SHARED]--;
 	} else {
 		frame_share_put(mfn);
 		p->zero_mapped--;

@@ -79,7 +79,9 @@ static inline status_t frame_to_write(struct p2m *p, gfn_t gfn, bool whole, mfn_
 			*out = mfn_add(entry_mfn(e), within);
 			return OK;
 		}
-		if (whole && !entry_present(e) && entry_is_out(e) && !p2m_naive)
+		if (entry_is_shared(e))
+			err = p2m_unshare(p, gfn, s.entry, s.table, 0, whole);
+		else if (whole && !entry_present(e) && entry_is_out(e) && !p2m_naive)
 			err = p2m_bring_in(p, gfn, 0, true);
 		else
 			err = copy_status(p2m_fault_locked(p, gfn, P2M_WRITE));

@@ -76,12 +76,17 @@ enum evict_found p2m_hold(
 	return found;
 }
 
-/* The entry of a page that is held in `mfn`; NULL: not any more. Lock held. */
-static uint64_t *held_entry(struct p2m *p, gfn_t gfn, mfn_t mfn, mfn_t *table)
+uint64_t *p2m_held_entry(struct p2m *p, const struct evict_page *page, mfn_t *table)
 {
-	uint64_t *entry = gfn.v < p->gfn_count ? p2m_find_page(p, gfn, table) : NULL;
+	uint64_t *entry = page->gfn.v < p->gfn_count ? p2m_find_page(p, page->gfn, table) : NULL;
 
-	return entry && *entry == entry_out(P2M_IN_FLIGHT, mfn.v) ? entry : NULL;
+	if (!entry)
+		return NULL;
+	uint64_t e = *entry;
+	bool held = page->shared ? entry_is_shared(e) && mfn_eq(entry_mfn(e), page->mfn) :
+				   e == entry_out(P2M_IN_FLIGHT, page->mfn.v);
+
+	return held ? entry : NULL;
 }
 
 bool p2m_held(struct p2m *p, const struct evict_page *page)
@@ -89,7 +94,7 @@ bool p2m_held(struct p2m *p, const struct evict_page *page)
 	mfn_t table;
 
 	spin_lock(&p->lock);
-	bool held = held_entry(p, page->gfn, page->mfn, &table) != NULL;
+	bool held = p2m_held_entry(p, page, &table) != NULL;
 
 	spin_unlock(&p->lock);
 	return held;
@@ -118,6 +123,23 @@ void p2m_map_again(struct p2m *p, gfn_t gfn)
 	map_again(p, gfn, entry, table);
 }
 
+/* Settles one; what it leaves goes to the batch, or its reference back. */
+static void move_out(struct p2m *p, uint64_t *entry, const struct evict_page *e, struct frame_batch *batch)
+{
+	bool shared = e->to == P2M_SHARED;
+
+	entry_write(entry, shared	   ? leaf_shared(MFN(e->payload)) :
+			e->to == P2M_RAM ? leaf_ram_4k(MFN(e->payload)) :
+					   entry_out(e->to, e->payload));
+	p->pages[e->shared ? P2M_SHARED : P2M_IN_FLIGHT]--;
+	p->pages[e->to]++;
+	p->shared += shared;
+	if (e->shared)
+		p2m_drop_shared(p, e->mfn);
+	else
+		frame_batch_add(batch, e->mfn, ORDER_4K);
+}
+
 uint32_t p2m_settle(struct p2m *p, struct evict_page *pages, uint32_t count)
 {
 	struct frame_batch batch;
@@ -128,23 +150,16 @@ uint32_t p2m_settle(struct p2m *p, struct evict_page *pages, uint32_t count)
 	for (uint32_t i = 0; i < count; i++) {
 		struct evict_page *e = &pages[i];
 		mfn_t table;
-		uint64_t *entry = held_entry(p, e->gfn, e->mfn, &table);
+		uint64_t *entry = p2m_held_entry(p, e, &table);
 
-		e->gone = false;
-		if (!entry)
-			continue;
-		if (e->to == P2M_RAM && !e->payload) {
+		e->gone = entry && (e->to != P2M_RAM || e->payload);
+		if (e->gone)
+			move_out(p, entry, e, &batch);
+		else if (entry && !e->shared)
 			map_again(p, e->gfn, entry, table);
-			continue;
-		}
-		entry_write(entry, e->to == P2M_RAM ? leaf_ram_4k(MFN(e->payload)) :
-						      entry_out(e->to, e->payload));
-		p->pages[P2M_IN_FLIGHT]--;
-		p->pages[e->to]++;
-		frame_batch_add(&batch, e->mfn, ORDER_4K);
-		e->gone = true;
-		freed++;
+		freed += e->gone;
 	}
+	p2m_flush_late(p);
 	frame_batch_free(&p->account, &batch);
 	spin_unlock(&p->lock);
 	return freed;

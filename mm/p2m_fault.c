@@ -150,7 +150,10 @@ static __attribute__((noinline)) enum p2m_fault_result fault_slow(
 		if (!entry_present(e) && entry_is_out(e))
 			return bring_in(p, gfn, access);
 		if (state != P2M_EMPTY && state != P2M_BALLOONED) {
-			if (state != P2M_RAM)
+			if (state == P2M_SHARED && (access & P2M_WRITE))
+				return p2m_unshare(p, gfn, s.entry, s.table, alloc_flags(access), false) == OK ?
+					P2M_FAULT_MAPPED : P2M_FAULT_WAIT;
+			if (state != P2M_RAM && state != P2M_SHARED)
 				return P2M_FAULT_NOT_RAM;
 			p->fault_spurious++;
 			return P2M_FAULT_MAPPED;

@@ -79,6 +79,14 @@ static inline uint64_t leaf_ram_2m(mfn_t mfn)
 {
 	return mfn_to_hpa(mfn).v | slat_format->leaf_big | slat_format->write | LEAF(P2M_RAM);
 }
+static inline uint64_t leaf_shared(mfn_t mfn)
+{
+	return mfn_to_hpa(mfn).v | slat_format->leaf_4k | LEAF(P2M_SHARED);
+}
+static inline bool entry_is_shared(uint64_t e)
+{
+	return entry_present(e) && entry_state(e) == P2M_SHARED;
+}
 static inline uint64_t leaf_zero(void)
 {
 	return mfn_to_hpa(frame_zero_mfn()).v | slat_format->leaf_4k | LEAF(P2M_EMPTY);
@@ -167,6 +175,20 @@ mfn_t p2m_wanted(const struct frame *table, uint32_t index);
  * ERR_NOMEM: no frame; ERR_BUSY: being read from swap; ERR_IO: lost.
  */
 status_t p2m_bring_in(struct p2m *p, gfn_t gfn, uint32_t frame_flags, bool whole) MUST_CHECK;
+struct evict_page;
+/* The entry of a page that is held (mm/evict.h); NULL: not any more. Lock held. */
+uint64_t *p2m_held_entry(struct p2m *p, const struct evict_page *page, mfn_t *table);
+
+/*
+ * The page of `entry`, SHARED, becomes RAM: its frame if nobody else has it, else a copy, which `whole` (the caller
+ * overwrites all of it) saves. Flushes. Lock held. ERR_NOMEM.
+ */
+status_t p2m_unshare(struct p2m *p, gfn_t gfn, uint64_t *entry, mfn_t table, uint32_t frame_flags, bool whole)
+	MUST_CHECK;
+/* An entry that was SHARED has been cleared: its reference goes back after the next flush. In a batch that is its end's,
+ * unless many come together; else p2m_flush_late() follows. Lock held. */
+void p2m_drop_shared(struct p2m *p, mfn_t mfn);
+void p2m_flush_late(struct p2m *p);
 /* Its content to `page` (4 KiB), as it stays where it is: ERR_BUSY, ERR_IO; ERR_NOENT: it moved meanwhile. */
 status_t p2m_read_out(struct p2m *p, gfn_t gfn, void *page) MUST_CHECK;
 /* An IN_FLIGHT page becomes RAM again. Lock held. */

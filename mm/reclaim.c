@@ -2,6 +2,7 @@
 #include "mm/reclaim.h"
 
 #include "mm/compress.h"
+#include "mm/share.h"
 #include "mm/swap.h"
 #include "mm/zero.h"
 #include "mm/zstore.h"
@@ -53,6 +54,12 @@ static bool may_split(const struct p2m *p, uint64_t wanted)
 	return p->pages[P2M_RAM] - MIN(p->pages_in_2m, p->pages[P2M_RAM]) < wanted + EVICT_WINDOW;
 }
 
+/* What it shares with others is not its to give, unless there is nothing else left of it. */
+static bool may_unshare(const struct p2m *p, uint64_t wanted)
+{
+	return p->pages[P2M_SHARED] && p->pages[P2M_RAM] < wanted + EVICT_WINDOW;
+}
+
 /* Where the next window is: behind this one, or, what has nothing in it, behind its 2 MiB. */
 static void advance(struct reclaim *r, const struct p2m *p, enum evict_found found)
 {
@@ -85,6 +92,8 @@ static void hold_more(struct reclaim *r, struct p2m *p, uint64_t wanted, uint64_
 			reclaim_total.split++;
 			(void)p2m_hold(p, at, EVICT_WINDOW, got, &n);
 		}
+		if (n == 0 && may_unshare(p, wanted))
+			n = p2m_hold_shared(p, at, EVICT_WINDOW, got);
 		keep(r, got, n, now);
 		if (n)
 			r->vain = 0;
@@ -96,7 +105,7 @@ static void hold_more(struct reclaim *r, struct p2m *p, uint64_t wanted, uint64_
 /* ---- what becomes of a page -------------------------------------------------------------------- */
 
 /* Puts the content away; false: it cannot go, *limit says why. */
-static bool put_away(const struct p2m *p, const struct reclaim_order *o, struct evict_page *e,
+static bool put_away(struct p2m *p, const struct reclaim_order *o, struct evict_page *e,
 	enum reclaim_rung *rung, enum reclaim_limit *limit)
 {
 	uint32_t bytes;
@@ -105,6 +114,16 @@ static bool put_away(const struct p2m *p, const struct reclaim_order *o, struct 
 		*rung = RECLAIM_ZERO;
 		e->to = P2M_EMPTY;
 		return true;
+	}
+	if (o->p2m_of && !e->shared) {
+		mfn_t with = merge_find(p, e->gfn, page, o->p2m_of);
+
+		if (!mfn_is_none(with)) {
+			*rung = RECLAIM_SHARE;
+			e->to = P2M_SHARED;
+			e->payload = with.v;
+			return true;
+		}
 	}
 	if (o->compress && page_compress(page, packed, sizeof(packed), &bytes) == OK &&
 		zstore_put(packed, bytes, p->account.owner, (uint32_t)e->gfn.v,
@@ -130,6 +149,8 @@ static void drop(const struct evict_page *e)
 		zstore_free(e->payload);
 	else if (e->to == P2M_SWAPPED)
 		swap_free(e->payload);
+	else if (e->to == P2M_SHARED)
+		share_put(MFN(e->payload));
 }
 
 /* One step's pages, what became of each, and what it cost. */
@@ -233,6 +254,9 @@ enum reclaim_limit reclaim_step(
 		b.pages[b.count] = *e;
 		b.ticks[b.count++] = o->clock() - start;
 		forget_oldest(r);
+		/* It is mapped still: could be written to, and be made SHARED again in that frame by the next merge_find(). */
+		if (e->shared)
+			break;
 	}
 	if (b.count)
 		*freed = settle(r, p, &b);

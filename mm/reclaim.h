@@ -1,11 +1,11 @@
 /*
- * One guest's pages by the lower rungs of the ladder: zero pages, compression, swap. docs/reclaim.md.
+ * One guest's pages by the lower rungs of the ladder: zero pages, sharing, compression, swap. docs/reclaim.md.
  * Bounded steps; never waits and never needs memory: a page that cannot go now stays.
  * Owner of everything here: the control plane's CPU.
  */
 #pragma once
 
-#include "mm/evict.h"
+#include "mm/merge.h"
 
 enum reclaim_rung {
 	RECLAIM_ZERO,     /* the page was all zero */
@@ -55,6 +55,7 @@ struct reclaim_order {
 	uint64_t rest_ticks; /* pages lie held for so long before they go; 0: at once */
 	bool compress, swap; /* allowed */
 	uint64_t (*clock)(void); /* ticks */
+	merge_p2m_fn p2m_of;     /* for sharing, as far as the guest's p2m allows it; NULL: none */
 };
 
 /* A step: at most RECLAIM_STEP pages. *freed gets how many frames came free. */

@@ -1,10 +1,12 @@
 /* stats: of the pool, or of one guest. One list of names and numbers serves people and machines. */
+#include "mm/share.h"
 #include "vmm/command.h"
 #include "vmm/console.h"
 #include "vmm/hcdecode.h"
 #include "vmm/overcommit.h"
 #include "vmm/platform.h"
 #include "vmm/sched.h"
+#include "vmm/sharing.h"
 
 struct sink {
 	struct json *json; /* NULL: for people, two numbers a line */
@@ -43,6 +45,29 @@ static void number(struct sink *s, const char *name, uint64_t value)
 	s->column ^= 1;
 }
 
+static void sharing_section(struct sink *s)
+{
+	struct share_counts n;
+	struct sharing_stats t;
+
+	share_counts(&n);
+	sharing_stats(&t);
+	section(s, "sharing");
+	number(s, "pages", t.pages);
+	number(s, "frames", n.shared_frames);
+	number(s, "saved", t.saved);
+	number(s, "hints", n.pages + n.frames);
+	number(s, "hints_wrong", n.wrong);
+	number(s, "made", n.made);
+	number(s, "scanned", t.scanned);
+	number(s, "gained", t.gained);
+	for (uint32_t r = 0; r <= MERGE_BUSY; r++)
+		number(s, sharing_result_name((enum merge_result)r), t.result[r]);
+	number(s, "pages_a_second", t.rate);
+	number(s, "scan_us", t.spent_ns / 1000);
+	section_end(s);
+}
+
 static void pool_stats(struct sink *s)
 {
 	struct frame_counts n;
@@ -71,6 +96,7 @@ static void pool_stats(struct sink *s)
 	number(s, "kicks", o.kicks);
 	number(s, "level_changes", o.level_changes);
 	section_end(s);
+	sharing_section(s);
 }
 
 /* Of a counter that each vCPU keeps. */
@@ -120,6 +146,9 @@ static void memory_stats(struct sink *s, const struct p2m *p)
 	number(s, "spurious", p->fault_spurious);
 	number(s, "denied", p->fault_denied);
 	number(s, "balloon_touch", p->balloon_touch);
+	number(s, "shared", p->shared);
+	number(s, "cow_copied", p->cow_copied);
+	number(s, "cow_taken", p->cow_taken);
 	number(s, "split_2m", p->split_2m);
 	number(s, "join_2m", p->join_2m);
 	number(s, "gathered_2m", p->gathered_2m);

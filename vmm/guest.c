@@ -10,6 +10,7 @@
 #include "vmm/guest_build.h"
 #include "vmm/platform.h"
 #include "vmm/sched.h"
+#include "vmm/sharing.h"
 
 struct config hv_config;
 
@@ -167,6 +168,7 @@ static status_t make_memory(struct guest *g, char error[CONFIG_ERROR_BYTES])
 
 	if (s == OK) {
 		g->p2m.populate_2m = c->huge;
+		sharing_guest_came(g);
 		guest_set_max(g, c->max_bytes);
 		return OK;
 	}
@@ -266,6 +268,7 @@ static void free_contents(struct guest *g)
 	}
 	balloon_fini(&g->balloon);
 	p2m_destroy(&g->p2m);
+	sharing_guest_gone(g->id);
 }
 
 static status_t make_guest(struct guest *g, char error[CONFIG_ERROR_BYTES])

@@ -9,6 +9,7 @@
 #include "vmm/memwait.h"
 #include "vmm/latency.h"
 #include "vmm/platform.h"
+#include "vmm/sharing.h"
 
 /* A guest is brought a little below its limit, so that its next fault finds a frame. */
 #define HEADROOM    32u
@@ -125,8 +126,11 @@ static void apply_limit(struct guest *g)
 {
 	uint64_t limit = g->ladder.limit_pages;
 
+	/* The account pays for no SHARED page; the limit is for what p2m_resident() counts. */
+	uint64_t shared = MIN((g->p2m.pages[P2M_SHARED] + 1) / 2, limit);
+
 	frame_account_set_limit(&g->p2m.account,
-		limit == UINT64_MAX ? UINT64_MAX : limit + g->p2m.table_count);
+		limit == UINT64_MAX ? UINT64_MAX : limit - shared + g->p2m.table_count);
 }
 
 void ladder_set_limit(struct guest *g, uint64_t limit_pages)
@@ -144,14 +148,6 @@ static uint64_t owed(const struct guest *g)
 }
 
 /* ---- steps ------------------------------------------------------------------------------------- */
-
-static struct p2m *p2m_of(uint16_t owner)
-{
-	for (struct guest *g = guest_next(NULL); g; g = guest_next(g))
-		if (g->id == owner)
-			return g->state == GUEST_DYING ? NULL : &g->p2m;
-	return NULL;
-}
 
 /* What all guests together have of memory, by configuration. */
 static uint64_t all_memory(void)
@@ -243,6 +239,7 @@ static bool step(struct guest *g)
 		.compress = may_compress(g),
 		.swap = may_swap(g),
 		.clock = platform_tsc,
+		.p2m_of = sharing_p2m_of,
 	};
 	uint32_t freed;
 
@@ -290,7 +287,7 @@ static bool keep_room(void)
 {
 	return ladder.compress && ladder.swap && swap_is_on() &&
 		zstore_frames() > ladder.zstore_max - ladder.zstore_max / 8 &&
-		reclaim_write_back(WRITE_BACK, p2m_of) != 0;
+		reclaim_write_back(WRITE_BACK, sharing_p2m_of) != 0;
 }
 
 /* Once each time: it takes the operator to begin anew. */

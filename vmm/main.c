@@ -16,6 +16,7 @@
 #include "vmm/platform.h"
 #include "vmm/sched.h"
 #include "vmm/selfcheck.h"
+#include "vmm/sharing.h"
 
 /* RAM below stays RESERVED: firmware leaves things there, and other CPUs will start from there. */
 #define LOW_MEMORY MIB(1)
@@ -148,13 +149,13 @@ static void pool_init(void)
 {
 	uint64_t pages = hv_config.pool_bytes == UINT64_MAX ? UINT64_MAX :
 		hv_config.pool_bytes / PAGE_BYTES;
-	uint64_t heap = HEAP_PAGES_BASE + HEAP_PAGES_GUEST * MAX(hv_config.guest_count, 16u) +
-		ladder_heap_pages(&hv_config);
 	uint64_t emergency = hv_config.reserve_bytes / PAGE_BYTES;
 	struct frame_counts n;
 
 	frame_counts(&n);
 	uint64_t free = n.by_state[FRAME_DIRTY] + n.by_state[FRAME_FREE];
+	uint64_t heap = HEAP_PAGES_BASE + HEAP_PAGES_GUEST * MAX(hv_config.guest_count, 16u) +
+		ladder_heap_pages(&hv_config) + sharing_heap_pages(MIN(pages, free));
 
 	if (frame_pool_init(pages, heap, emergency) != OK) {
 		log_warn("the pool of %s does not fit: %s are free, %s of them for the hypervisor; "
@@ -215,6 +216,7 @@ _Noreturn void hv_main(const struct handoff *h, const struct handoff_mem *map)
 	pool_init();
 	block_init(&hv_config);
 	ladder_init(&hv_config);
+	sharing_init();
 	sched_init();
 	arm_faults();
 	start_guests();

@@ -161,7 +161,7 @@ static void view_guest(struct guest *g, uint64_t now_ns, struct policy_guest *ou
 }
 
 /* Tables are the guests' too, but no balloon gives them back: they shrink the pool instead. So does what holds the
- * content of pages that are out, and what several have in common. */
+ * content of pages that are out. What several have in common is in their used_pages (p2m_resident()). */
 static uint32_t gather(uint64_t now_ns, struct policy_pool *pool)
 {
 	struct frame_counts c;
@@ -176,7 +176,7 @@ static uint32_t gather(uint64_t now_ns, struct policy_pool *pool)
 		tables += g->p2m.table_count;
 	}
 	frame_counts(&c);
-	tables += c.by_state[FRAME_ZPOOL] + c.by_state[FRAME_SHARED];
+	tables += c.by_state[FRAME_ZPOOL];
 	*pool = (struct policy_pool){
 		.pool_pages = c.pool_limit - MIN(tables, c.pool_limit),
 		.free_pages = c.pool_free,

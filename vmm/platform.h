@@ -9,6 +9,8 @@
 uint64_t platform_tsc(void); /* any CPU; all agree */
 extern uint64_t platform_tsc_khz; /* set once at boot */
 uint64_t platform_ns(void);       /* since boot, monotonic; any CPU */
+/* A number that no guest knows: the processor's generator if it has one, and the clock. Boot only. */
+uint64_t platform_random(void);
 static inline uint64_t platform_ms_to_tsc(uint64_t ms)
 {
 	return ms * platform_tsc_khz;

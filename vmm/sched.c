@@ -6,6 +6,7 @@
 #include "vmm/overcommit.h"
 #include "vmm/platform.h"
 #include "vmm/sched_cpu.h"
+#include "vmm/sharing.h"
 
 struct sched_cpu sched_cpus[CPU_MAX];
 uint32_t sched_cpu_count;
@@ -293,6 +294,7 @@ static bool control(uint64_t now)
 
 	sampling_poll(now_ns);
 	overcommit_poll(now_ns);
+	sharing_poll(now_ns);
 	(void)gather_poll(now_ns);
 	guest_poll();
 	return busy;

@@ -16,6 +16,9 @@
 #define TRUST_PERMILLE 10u
 /* A last resort: the time of day is then wrong, the order of events is not. */
 #define FALLBACK_KHZ   1000000u
+#define RDRAND_TRIES   10u
+#define JITTER_ROUNDS  64u
+#define CPUID_1_ECX_RDRAND (1u << 30)
 
 /* Set once at boot. */
 uint64_t platform_tsc_khz;
@@ -30,6 +33,31 @@ uint64_t platform_tsc(void)
 uint64_t platform_ns(void)
 {
 	return clock_scale(rdtsc() - base_tsc, ns_scale);
+}
+
+/* RDRAND may fail now and then, and says so: SDM vol. 1, "RDRAND". */
+static bool rdrand(uint64_t *out)
+{
+	bool got = false;
+
+	if (!(cpuid(1, 0).ecx & CPUID_1_ECX_RDRAND))
+		return false;
+	for (uint32_t i = 0; i < RDRAND_TRIES && !got; i++)
+		__asm__ volatile("rdrand %0" : "=r"(*out), "=@ccc"(got));
+	return got;
+}
+
+uint64_t platform_random(void)
+{
+	uint64_t number = 0, x = rdtsc();
+
+	/* The low bits of when each of some slow and uneven steps ends. */
+	for (uint32_t i = 0; i < JITTER_ROUNDS; i++) {
+		(void)inb(PIT_GATE);
+		x = (x ^ rdtsc()) * 0x9e3779b97f4a7c15ull;
+		x ^= x >> 29;
+	}
+	return rdrand(&number) ? x ^ number : x;
 }
 
 const char *clock_source(void)

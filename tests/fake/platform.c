@@ -32,6 +32,11 @@ uint64_t platform_ns(void)
 	return fake_threads ? host_tsc() * 10 : fake_tsc * 10;
 }
 
+uint64_t platform_random(void)
+{
+	return 0x5eed;
+}
+
 /* ---- serial port ----------------------------------------------------------------------------- */
 
 char fake_serial_out[FAKE_SERIAL_BYTES];
