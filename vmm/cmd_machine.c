@@ -11,6 +11,7 @@
 #include "vmm/platform.h"
 #include "vmm/sched.h"
 #include "vmm/selfcheck.h"
+#include "vmm/sharing.h"
 
 static uint64_t table_pages(void)
 {
@@ -156,6 +157,29 @@ static void debug_compress(void)
 	}
 }
 
+/* One pass of the scan over all of a guest's pages, at once: what each kind of page costs. */
+static void debug_share(const char *name)
+{
+	struct guest *g = command_guest(name);
+	uint64_t count[MERGE_BUSY + 1] = { 0 }, ticks[MERGE_BUSY + 1] = { 0 };
+	gfn_t gfn = GFN(0);
+
+	if (!g)
+		return;
+	while (gfn.v < g->p2m.gfn_count) {
+		uint64_t start = platform_tsc();
+		enum merge_result r = merge_page(&g->p2m, gfn, true, sharing_p2m_of, &gfn);
+
+		count[r]++;
+		ticks[r] += platform_tsc() - start;
+		platform_listen();
+	}
+	for (uint32_t r = 0; r <= MERGE_BUSY; r++)
+		if (count[r])
+			console_printf("%-10s %6lu pages, %lu ticks each\n", sharing_result_name((enum merge_result)r),
+				count[r], ticks[r] / count[r]);
+}
+
 void cmd_debug(const struct command_args *a)
 {
 	if (!hv_config.debug_commands)
@@ -166,6 +190,8 @@ void cmd_debug(const struct command_args *a)
 		console_printf("%lu frames scrubbed\n", frame_scrub(UINT64_MAX));
 	else if (!strcmp(a->word[0], "disk") && a->count == 2)
 		debug_disk(a->word[1]);
+	else if (!strcmp(a->word[0], "share") && a->count == 2)
+		debug_share(a->word[1]);
 	else if (!strcmp(a->word[0], "reclaim"))
 		debug_reclaim(a);
 	else if (!strcmp(a->word[0], "latency"))
@@ -173,6 +199,6 @@ void cmd_debug(const struct command_args *a)
 	else if (!strcmp(a->word[0], "paging"))
 		debug_paging(a);
 	else
-		command_error("debug: unknown \"%.20s\"; there is: scrub, compress, disk DISK, reclaim, latency, paging",
+		command_error("debug: unknown \"%.20s\"; there is: scrub, compress, disk DISK, share GUEST, reclaim, latency, paging",
 			a->word[0]);
 }

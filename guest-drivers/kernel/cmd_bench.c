@@ -352,6 +352,44 @@ static void bench_together(const char *name)
 	result(name, ticks / MEETING_PAGES);
 }
 
+/* Pages of one content, for the hypervisor to find; then each is written to. What it does meanwhile is the operator's. */
+static uint32_t equal_pages, equal_page[SAMPLES];
+
+static void bench_equal(void)
+{
+	if (equal_pages == 0) {
+		equal_pages = take_pages(SAMPLES, false);
+		memcpy(equal_page, run_pages, sizeof(equal_page));
+	}
+	for (uint32_t i = 0; i < equal_pages; i++) {
+		uint64_t *at = page_address(equal_page[i]);
+
+		for (uint32_t k = 0; k < PAGE_BYTES / 8; k++)
+			at[k] = 0x65717561 + k;
+	}
+	print("bench equal: %u pages\n", equal_pages);
+}
+
+static void bench_cow(const char *name)
+{
+	uint64_t base = overhead();
+
+	if (equal_pages != SAMPLES) {
+		print("bench %s: first `bench equal`\n", name);
+		return;
+	}
+	for (uint32_t i = 0; i < SAMPLES; i++) {
+		volatile uint64_t *at = page_address(equal_page[i]);
+		uint64_t t = rdtsc();
+
+		*at = i;
+		samples[i] = rdtsc() - t - base;
+	}
+	result(name, median(samples, SAMPLES));
+	while (equal_pages)
+		page_free(equal_page[--equal_pages], 0);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(const char *name);
@@ -380,17 +418,25 @@ static void bench(unsigned int count, char **words)
 		bench_together("fault_together");
 		any = true;
 	}
+	if (count == 2 && !strcmp(words[1], "equal")) {
+		bench_equal();
+		any = true;
+	}
+	if (count == 2 && !strcmp(words[1], "cow_break")) {
+		bench_cow("cow_break");
+		any = true;
+	}
 	if (any) {
 		print("bench done\n");
 		return;
 	}
-	print("bench all|together");
+	print("bench all|together|equal|cow_break");
 	for (size_t i = 0; i < ARRAY_COUNT(benches); i++)
 		print("|%s", benches[i].name);
 	print("\n");
 }
 
 const struct command commands_bench[] = {
-	{ "bench", "NAME|all|together", "measures exits, faults and the balloon in ticks", bench, true },
+	{ "bench", "NAME|all|together|equal|cow_break", "measures exits, faults and the balloon in ticks", bench, true },
 	{ 0 },
 };

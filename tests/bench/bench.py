@@ -45,6 +45,9 @@ BOUNDS = {
     "double_paging_naive": (None, None),  # as if neither knew of the other
     "double_paging_naive_swap": (None, None),
     "policy_step_100": (None, None),  # a guest, on the host, which has no Bochs ticks
+    "share_scan_4k": (None, None),   # a page that nothing is known to be equal to: its hash, and a hint
+    "share_merge_4k": (None, None),  # one that is: held, compared, its frame freed
+    "cow_break": (None, None),       # a write to one of them: exit, frame, copy, flush
     "frame_metadata": (32, None),
     "hypervisor_memory": (4096, None),
     "boot_to_first_guest": (None, None),
@@ -72,6 +75,14 @@ def measure(cpu_model):
         figures["compress_4k"] = (sum(map(int, there)) // len(there), "ticks")
         figures["decompress_4k"] = (sum(map(int, back)) // len(back), "ticks")
         figures["compress_4k_refused"] = (int(re.search(r"found in (\d+) ticks", tried).group(1)), "ticks")
+        machine.guest_shell("bench", "bench equal", 60)
+        scan = [dict((what, int(ticks)) for what, ticks in
+                     re.findall(r"^(\w+) +\d+ pages, (\d+) ticks each", machine.cmd("debug share bench"), re.M))
+                for _ in range(2)]  # what the first pass finds unique the second knows
+        figures["share_scan_4k"] = (scan[0]["unique"], "ticks")
+        figures["share_merge_4k"] = (scan[0]["shared"], "ticks")
+        out = machine.guest_shell("bench", "bench cow_break", 60)
+        figures["cow_break"] = (int(re.search(r"^bench cow_break (\d+)", out, re.M).group(1)), "ticks")
         info = machine.cmd_json("info")
         figures["frame_metadata"] = (info["frame_metadata_bytes"], "bytes")
         figures["hypervisor_memory"] = (info["hypervisor_image_kib"] + info["hypervisor_heap_kib"] +
