@@ -141,8 +141,9 @@ static inline status_t may_have(
 	*beyond = 0;
 	if (!a)
 		return free_frames() >= frame_pool.limit - frame_pool.used + pages ? OK : ERR_NOMEM;
-	if (UNLIKELY(a->used_pages + pages > __atomic_load_n(&a->bound_pages, __ATOMIC_RELAXED) &&
-		    !emergency))
+	const uint64_t *bound = flags & FRAME_ALLOC_OVER_LIMIT ? &a->max_pages : &a->bound_pages;
+
+	if (UNLIKELY(a->used_pages + pages > __atomic_load_n(bound, __ATOMIC_RELAXED) && !emergency))
 		return ERR_LIMIT;
 	uint64_t own = frame_owed(a), keep = emergency ? 0 : frame_pool.emergency;
 

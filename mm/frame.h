@@ -128,6 +128,7 @@ enum frame_alloc_flags {
 	FRAME_ALLOC_ZEROED = 1u << 0,    /* content is zero (always so for PRIVATE) */
 	FRAME_ALLOC_EMERGENCY = 1u << 1, /* may take the emergency pages and pass the account's max:
 	                                    reclaim's own needs. Never what others are promised */
+	FRAME_ALLOC_OVER_LIMIT = 1u << 2, /* passes the ladder's limit, but not the max */
 };
 
 /*

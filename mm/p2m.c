@@ -57,7 +57,7 @@ static void fill_table(const struct p2m *p, uint64_t *t, uint32_t level, uint64_
 status_t p2m_create(
 	struct p2m *p, uint16_t owner, uint64_t pages, uint64_t min_pages, uint64_t *room_pages)
 {
-	*p = (struct p2m){ .gfn_count = pages };
+	*p = (struct p2m){ .gfn_count = pages, .exchange = P2M_EXCHANGE };
 	spinlock_init(&p->lock, LOCK_RANK_P2M);
 	/* Below 2^32 pages (16 TiB): see struct frame's u.gfn. */
 	if (pages == 0 || pages >= 1ull << 32)

@@ -51,6 +51,7 @@ struct p2m {
 	uint64_t table_count;            /* of all levels */
 	struct frame_batch *batch;       /* between p2m_batch_begin() and _finish() */
 	bool flush_needed;               /* something was unmapped since the last flush */
+	uint32_t exchange;               /* pages that may come in beyond the limit: see p2m_settle() */
 	struct p2m_kept {
 		uint64_t first, end; /* gfns; empty: none */
 	} kept[P2M_KEEPERS];
@@ -93,6 +94,13 @@ enum p2m_access {
 	 * the account's max, one page and its tables only. vmm bounds how often (vmm/memwait.h). */
 	P2M_GRACE = 8u,
 };
+
+/*
+ * As many pages as p2m_settle() has put away may come in again beyond the account's limit, up to so many: one that
+ * comes in leaves room where it was for one that goes. Else a guest at its limit, with swap and the compressed
+ * store full, would stand still for ever.
+ */
+#define P2M_EXCHANGE 16u
 
 enum p2m_fault_result {
 	P2M_FAULT_MAPPED,  /* go on: the access will now succeed */

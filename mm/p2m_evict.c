@@ -161,6 +161,7 @@ uint32_t p2m_settle(struct p2m *p, struct evict_page *pages, uint32_t count)
 	}
 	p2m_flush_late(p);
 	frame_batch_free(&p->account, &batch);
+	p->exchange = MIN(p->exchange + freed, P2M_EXCHANGE);
 	spin_unlock(&p->lock);
 	return freed;
 }
@@ -235,6 +236,11 @@ static status_t place(struct p2m *p, gfn_t gfn, mfn_t table_mfn, uint32_t flags,
 	uint32_t index = level_index(gfn, 1);
 	mfn_t mfn = frame_alloc_page(&p->account, gfn, p2m_wanted(table, index), flags);
 
+	if (UNLIKELY(mfn_is_none(mfn)) && p->exchange) {
+		mfn = frame_alloc_page(&p->account, gfn, p2m_wanted(table, index),
+			flags | FRAME_ALLOC_OVER_LIMIT);
+		p->exchange -= !mfn_is_none(mfn);
+	}
 	*out = mfn;
 	if (mfn_is_none(mfn)) {
 		p->fault_denied++;

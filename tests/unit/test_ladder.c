@@ -317,6 +317,34 @@ static void the_store_keeps_its_bound(void **state)
 	assert_true(p2m_resident(&g->p2m) <= 200);
 }
 
+/* Swap and the store are full, and the guest is beyond its limit: what comes in makes room for what goes out. */
+static void a_guest_goes_on_when_there_is_no_room_left(void **state)
+{
+	struct guest *g = filled("a", 16, false);
+	uint64_t want[PAGE_BYTES / 8];
+	struct swap_counts n;
+
+	(void)state;
+	ladder_set_limit(g, 200);
+	ladder_runs(3000);
+	swap_counts(&n);
+	assert_int_equal(n.used, n.slots);
+	assert_true(p2m_resident(&g->p2m) > 1000);
+	for (uint64_t gfn = FIRST; gfn < g->p2m.gfn_count; gfn++) {
+		enum p2m_fault_result r = P2M_FAULT_WAIT;
+
+		for (uint32_t tries = 0; tries < 1000 && r != P2M_FAULT_MAPPED; tries++) {
+			r = p2m_fault(&g->p2m, gfn_to_gpa(GFN(gfn)), P2M_READ);
+			if (r != P2M_FAULT_MAPPED)
+				ladder_runs(1);
+		}
+		assert_int_equal(r, P2M_FAULT_MAPPED);
+		content(g->id, gfn, want);
+		assert_memory_equal(fake_hv_touch(g, gfn << PAGE_SHIFT, P2M_READ), want, PAGE_BYTES);
+	}
+	assert_true(p2m_resident(&g->p2m) < 1840);
+}
+
 static void what_stands_in_the_way_is_told(void **state)
 {
 	struct guest *g = filled("a", 4, false);
@@ -387,6 +415,7 @@ int main(void)
 		TEST(guests_die_while_their_pages_are_on_their_way),
 		TEST(everybody_writes_out_what_is_in_swap),
 		TEST(the_store_keeps_its_bound),
+		TEST(a_guest_goes_on_when_there_is_no_room_left),
 		TEST(what_stands_in_the_way_is_told),
 		TEST(one_cannot_have_all_of_swap),
 		TEST(no_limit_is_below_what_an_instruction_needs),
