@@ -3,7 +3,7 @@ import re
 
 from hogs import hogs, kill_hogs, passes_more, rows, vmstat, wait_for
 
-SEVERAL_CPUS = True
+BACKENDS = ("svm",)
 CONFIG = """/dts-v1/;
 / {
 	compatible = "aerostat,config-1";
