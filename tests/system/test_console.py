@@ -219,7 +219,7 @@ def test_completion(machine):
     assert "up " in typed(machine, "upt\t")
     assert "vm1" in typed(machine, "list v\t1")
     machine.child.send("mem-\t")
-    machine.wait("mem-set  mem-max  mem-audit  \r\naerostat> mem-", exact=True)
+    machine.wait("mem-set  mem-max  mem-audit  mem-why  mem-state  \r\naerostat> mem-", exact=True)
     assert "vm0: 8M" in typed(machine, "\x15mem-set vm0 8M")
 
 
