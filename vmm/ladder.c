@@ -19,6 +19,7 @@
  */
 #define LIMIT_LEAST 128u
 #define REST_MS     4u  /* pages lie unmapped for so long before they go: those in use come back in that time */
+#define FULL_LASTS_NS 1000000000ull /* so long it is taken to be so */
 #define RATE_NS     500000000ull /* a window to tell the rate by */
 #define FULL_TOLD_NS 60000000000ull
 #define GUESTS_POLL 2u  /* that one poll takes a step of */
@@ -122,9 +123,19 @@ void ladder_init(const struct config *config)
 
 /* ---- limits ------------------------------------------------------------------------------------ */
 
+/*
+ * Where nothing that a guest holds finds room, and there is no swap to have any, holding it back would not bring it to its limit: it would only stand
+ * still, its balloon too, which needs memory to give memory. It goes on within what the pool can give, and
+ * mem-why says why it is not there; but not in state LOW.
+ */
+static bool held_back(const struct guest *g)
+{
+	return g->ladder.wait_over || !g->ladder.full_ns || platform_ns() - g->ladder.full_ns > FULL_LASTS_NS;
+}
+
 static void apply_limit(struct guest *g)
 {
-	uint64_t limit = g->ladder.limit_pages;
+	uint64_t limit = held_back(g) ? g->ladder.limit_pages : UINT64_MAX;
 
 	/* The account pays for no SHARED page; the limit is for what p2m_resident() counts. */
 	uint64_t shared = MIN((g->p2m.pages[P2M_SHARED] + 1) / 2, limit);
@@ -248,8 +259,10 @@ static bool step(struct guest *g)
 	if (freed && g->grace_pages)
 		memwait_repay(g, freed);
 	note_rate(g, platform_ns());
-	if (g->ladder.obstacle == RECLAIM_FULL)
+	if (g->ladder.obstacle == RECLAIM_FULL) {
+		g->ladder.full_ns = swap_is_on() ? 0 : platform_ns();
 		tell_full(g, platform_ns());
+	}
 	apply_limit(g); /* its tables may have become more */
 	return freed != 0;
 }

@@ -230,6 +230,7 @@ static void apply(const struct policy_plan *plan, uint32_t n, uint64_t now_ns)
 		g->ladder.limited = limit != UINT64_MAX;
 		g->ladder.entitled_pages = t->entitled_pages;
 		g->ladder.over_since_ns = !t->over_target ? 0 : g->ladder.over_since_ns ? : now_ns;
+		g->ladder.wait_over = t->wait_over_target;
 		ladder_set_limit(g, t->wait_over_target ? MIN(limit, held) : limit);
 	}
 }

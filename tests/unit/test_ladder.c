@@ -345,6 +345,15 @@ static void a_guest_goes_on_when_there_is_no_room_left(void **state)
 	assert_true(p2m_resident(&g->p2m) < 1840);
 }
 
+static void p2m_inflate_one(struct guest *g, gpa_t gpa)
+{
+	struct frame_batch batch;
+
+	p2m_batch_begin(&g->p2m, &batch);
+	assert_int_equal(p2m_inflate(&g->p2m, gpa_to_gfn(gpa), 0, &batch), OK);
+	p2m_batch_finish(&g->p2m, &batch);
+}
+
 static void what_stands_in_the_way_is_told(void **state)
 {
 	struct guest *g = filled("a", 4, false);
@@ -354,6 +363,28 @@ static void what_stands_in_the_way_is_told(void **state)
 	ladder_set_limit(g, 200);
 	ladder_runs(500);
 	assert_string_equal(ladder_obstacle(g), "its pages do not compress enough, and swap is off");
+	swap_set_on(true);
+	ladder_runs(1000);
+	assert_string_equal(ladder_obstacle(g), "");
+}
+
+/* Where its pages find no room a limit is not worth standing still for; in state LOW it waits all the same. */
+static void a_limit_that_cannot_be_reached_does_not_stop_a_guest(void **state)
+{
+	struct guest *g = filled("a", 4, false);
+	gpa_t another = gfn_to_gpa(GFN(g->p2m.gfn_count - 1));
+
+	(void)state;
+	swap_set_on(false);
+	p2m_inflate_one(g, another); /* it is not there, so that the guest needs a frame for it */
+	ladder_set_limit(g, 200);
+	assert_int_equal(p2m_fault(&g->p2m, another, P2M_WRITE), P2M_FAULT_WAIT);
+	g->ladder.wait_over = true;
+	ladder_runs(500);
+	assert_int_equal(p2m_fault(&g->p2m, another, P2M_WRITE), P2M_FAULT_WAIT);
+	g->ladder.wait_over = false;
+	ladder_runs(1);
+	assert_int_equal(p2m_fault(&g->p2m, another, P2M_WRITE), P2M_FAULT_MAPPED);
 	swap_set_on(true);
 	ladder_runs(1000);
 	assert_string_equal(ladder_obstacle(g), "");
@@ -417,6 +448,7 @@ int main(void)
 		TEST(the_store_keeps_its_bound),
 		TEST(a_guest_goes_on_when_there_is_no_room_left),
 		TEST(what_stands_in_the_way_is_told),
+		TEST(a_limit_that_cannot_be_reached_does_not_stop_a_guest),
 		TEST(one_cannot_have_all_of_swap),
 		TEST(no_limit_is_below_what_an_instruction_needs),
 		TEST(what_the_ladder_takes_pays_for_grace),
