@@ -20,31 +20,34 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 from machine import OUT, TOP, Machine, MachineError  # noqa: E402
 
-POOL_MIB = 48
+POOL_MIB = 48  # all sizes are halves of these in a small cell
 GUEST_MIB = 16
 MIN_MIB = 4
 GUESTS = {"1.3": 4, "2": 6, "3": 9}  # memory of all over the pool's
 MANNERS = ("cooperative", "absent", "liar", "slow", "greedy")
 MIXES = (*MANNERS, "mixed")
 WORK = "run=hog:2M run=still:8M run=heap:1M run=cache:1M"
+WORK_SMALL = "run=hog:1M run=still:4M:8M run=heap:512K run=cache:512K"
 RUNGS = ("zero", "balloon", "share", "compress", "swap")
 PROCESSES = WORK.count("run=")
+DEADLINE_MS = 2000  # the configuration's default; a guest without a driver has none
 GIVE_UP_MS = 20000  # past the deadline; then the target counts as missed
 HV_COLUMNS = ("ratio", "drivers", "guests", "targets", "median ms", "worst ms", "past deadline", "missed", "wrong bytes",
               "dead", "killed in a guest", "audit", *RUNGS, "passes")
 
 
-def config(ratio, manner):
+def config(ratio, manner, small=False):
     """Guests are named by their number and manner: mixed ones take turns."""
+    part, work = (2, WORK_SMALL) if small else (1, WORK)
     guests = [(f"g{i}-{m}", m) for i in range(GUESTS[ratio])
               for m in (MANNERS[i % len(MANNERS)] if manner == "mixed" else manner,)]
-    nodes = "\n".join(f'\t\t{name} {{ memory = "{GUEST_MIB}M"; min = "{MIN_MIB}M"; kernel = "guest.elf"; disk = "32M"; '
-                      f'cmdline = "{WORK} balloon={m}"; }};' for name, m in guests)
-    swap = max(64, GUEST_MIB * len(guests) - POOL_MIB + 32)
+    nodes = "\n".join(f'\t\t{name} {{ memory = "{GUEST_MIB // part}M"; min = "{MIN_MIB // part}M"; kernel = "guest.elf"; disk = "32M"; '
+                      f'cmdline = "{work} balloon={m}"; }};' for name, m in guests)
+    swap = max(64, GUEST_MIB * len(guests) - POOL_MIB + 32) // part
     return [name for name, _ in guests], f"""/dts-v1/;
 / {{
 	compatible = "aerostat,config-1";
-	pool = "{POOL_MIB}M";
+	pool = "{POOL_MIB // part}M";
 	swap = "{swap}M";
 	disk {{ index = <1>; }};
 	guests {{
@@ -57,11 +60,12 @@ def config(ratio, manner):
 class Cell:
     """One machine with one mix; what it did and what was found."""
 
-    def __init__(self, ratio, manner, seed, make_machine=None):
+    def __init__(self, ratio, manner, seed, small=False, make_machine=Machine):
         self.ratio, self.manner = ratio, manner
-        self.guests, self.config = config(ratio, manner)
+        self.guests, self.config = config(ratio, manner, small)
+        self.memory_kib, self.min_kib = ((mib << 10) // (1 + small) for mib in (GUEST_MIB, MIN_MIB))
         self.dice = random.Random(f"{seed} {ratio} {manner}")
-        self.machine = (make_machine or Machine)(f"mix-{ratio}-{manner}")
+        self.machine = make_machine(f"mix-{ratio}-{manner}")
         self.took, self.late, self.missed, self.problems = [], [], [], []
         self.errors = self.dead = self.killed = self.passes = self.audit_problems = 0
         self.rungs = dict.fromkeys(RUNGS, 0)
@@ -87,21 +91,22 @@ class Cell:
 
     def wait_reached(self, guest, kib, since_ms):
         """Memory of the guest's that has frames is down to the target: how long it took."""
+        deadline = 0 if guest.endswith("-absent") else DEADLINE_MS
         while True:
             why = self.why(guest)
             took = self.now_ms() - since_ms
             if why["resident_kib"] <= kib:
                 self.took.append(took)
-                self.late.append(max(0, took - why["deadline_ms"]))
+                self.late.append(max(0, took - deadline))
                 return
-            if took > why["deadline_ms"] + GIVE_UP_MS:
+            if took > deadline + GIVE_UP_MS:
                 self.missed.append(f"{guest} has {why['resident_kib']} KiB, {kib} were asked for {took} ms ago: "
                                    f"{why['limit']}")
                 return
             time.sleep(0.01)
 
     def set_target(self, guests):
-        kib = self.dice.randrange(MIN_MIB << 10, (GUEST_MIB << 10) + 1, 256)
+        kib = self.dice.randrange(self.min_kib, self.memory_kib + 1, 256)
         name = guests[0] if len(guests) == 1 else "all"
         since = self.now_ms()
         self.machine.cmd(f"mem-set {name} {kib}K")
@@ -158,7 +163,7 @@ class Cell:
 
     def all_read_again(self, seconds):
         """Every workload verifies all its memory once more, with all the memory that there is."""
-        self.machine.cmd(f"mem-set all {GUEST_MIB}M")
+        self.machine.cmd(f"mem-set all {self.memory_kib}K")
         before = {g: [p[0] for p in self.processes(g)] for g in self.guests}
         deadline, left = time.monotonic() + seconds, list(self.guests)
         while left and time.monotonic() < deadline:
