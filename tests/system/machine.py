@@ -182,6 +182,10 @@ class Machine:
     def cmd_json(self, line, seconds=COMMAND_SECONDS):
         """The same with -j: one JSON object."""
         text = self.cmd(f"{line} -j", seconds)
+        for _ in range(5):  # a line of the log in between draws the prompt again, and the answer is behind it
+            if "{" in text:
+                break
+            text += "\n" + plain(self._until_prompt(seconds))
         start = text.find("{")
         if start < 0:
             raise MachineError(f"{self.name}: `{line} -j` printed no JSON object:\n{text[-1000:]}")
