@@ -85,6 +85,8 @@ static void say_limit(struct why *w)
 								 ladder_obstacle(g));
 	else if (!w->reached && w->enforced)
 		say(w, "%s", ladder_obstacle(g));
+	else if (w->enforced && g->ladder.obstacle == RECLAIM_FULL && *ladder_obstacle(g))
+		say(w, "it would have more, and what it holds finds no room: %s", ladder_obstacle(g));
 	else if (!w->reached)
 		say_balloon(w);
 	else if (w->balloon_target > g->p2m.gfn_count - MIN(g->balloon.operator_pages, g->p2m.gfn_count))
