@@ -233,14 +233,19 @@ static void *guest_thread(void *index)
 	return NULL;
 }
 
-static void everything_at_once(void **state)
+/* What came about by chance, of which some must have. */
+struct seen {
+	uint64_t refused, joins, splits;
+};
+
+static void all_at_once(struct seen *seen)
 {
 	pthread_t cpu[CPUS], scrubber[2], coming;
 	struct p2m *all[CPUS + 1];
-	uint64_t used = 0, sum = 0;
+	uint64_t used = 0;
 
-	(void)state;
 	stop = false;
+	memset(refused, 0, sizeof(refused));
 	fake_machine(POOL + 512);
 	assert_int_equal(frame_pool_init(POOL, 256, 32), OK);
 	for (uint32_t i = 0; i <= CPUS; i++) {
@@ -268,24 +273,31 @@ static void everything_at_once(void **state)
 	for (uint32_t i = 0; i <= CPUS; i++)
 		used += guest[i].account.used_pages;
 	for (uint32_t i = 0; i < CPUS; i++)
-		sum += refused[i];
+		seen->refused += refused[i];
 	assert_int_equal(frame_pool.used, used);
-	assert_true(sum > 0); /* it was tight at times */
-	uint64_t joins = 0, splits = 0;
-
 	for (uint32_t i = 0; i <= CPUS; i++) {
-		joins += guest[i].join_2m + guest[i].fault_2m;
-		splits += guest[i].split_2m;
+		seen->joins += guest[i].join_2m + guest[i].fault_2m;
+		seen->splits += guest[i].split_2m;
 		assert_int_equal(guest[i].pinned, 0);
 	}
-	print_message("%llu refused, %llu joins, %llu splits, %llu guests gone\n",
-		(unsigned long long)sum, (unsigned long long)joins, (unsigned long long)splits,
-		(unsigned long long)guests_gone);
-	assert_true(joins > 0 && splits > 0);
 	for (uint32_t i = 0; i <= CPUS; i++)
 		p2m_destroy(&guest[i]);
 	assert_int_equal(frame_pool_free(), POOL);
 	fake_audit_clean(NULL, 0);
+}
+
+/* On a busy machine one round may see no join: another is made then. */
+static void everything_at_once(void **state)
+{
+	struct seen seen = { 0 };
+
+	(void)state;
+	for (uint32_t round = 0; round < 10 && !(seen.refused && seen.joins && seen.splits); round++)
+		all_at_once(&seen);
+	print_message("%llu refused, %llu joins, %llu splits, %llu guests gone\n",
+		(unsigned long long)seen.refused, (unsigned long long)seen.joins,
+		(unsigned long long)seen.splits, (unsigned long long)guests_gone);
+	assert_true(seen.refused && seen.joins && seen.splits);
 }
 
 /* What lies ahead of one CPU is had by another before it is refused. */
