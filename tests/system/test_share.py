@@ -79,7 +79,7 @@ def test_writes_break_it(machine):
 
 
 def test_the_scan_keeps_to_its_bound(machine):
-    """1% of a CPU's time, and what one step may overdraw."""
+    """1% of a CPU's time, and what may have been saved up (64 pages' worth) and overdrawn by a step."""
     def now():
         return time.monotonic(), sharing(machine)["scan_us"], machine.cmd_json("uptime")["uptime_ms"]
     machine.audit()
@@ -87,7 +87,7 @@ def test_the_scan_keeps_to_its_bound(machine):
     time.sleep(8)
     _, spent2, up2 = now()
     assert up2 > up
-    assert (spent2 - spent) / 1000 <= 0.01 * (up2 - up) + 2, (spent2 - spent, up2 - up)
+    assert (spent2 - spent) / 1000 <= 0.01 * (up2 - up) + 5, (spent2 - spent, up2 - up)
 
 
 def test_targets_are_reached_all_the_same(machine):
