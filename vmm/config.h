@@ -64,7 +64,7 @@ struct config {
 	uint32_t sampling;      /* enum config_sampling */
 	uint32_t alloc_fault;   /* the how manieth frame allocation of those for the guests fails; 0: none */
 	uint64_t swap_bytes;    /* of that disk, at its end; 0: no swap */
-	uint64_t compressed_bytes; /* the compressed store holds at most; UINT64_MAX: a quarter of the pool; 0: off */
+	uint64_t compressed_bytes; /* the compressed store holds at most; UINT64_MAX: a quarter of the pool if there is swap; 0: off */
 	uint32_t disk_index;    /* platform disk for guests' regions; UINT32_MAX: none */
 	uint32_t guest_count;
 	struct config_guest guest[CONFIG_GUEST_MAX];

@@ -104,8 +104,11 @@ static void open_store(const struct config *config)
 	struct frame_counts n;
 
 	frame_counts(&n);
-	ladder.zstore_max = config->compressed_bytes == UINT64_MAX ? n.pool_limit / 4 :
-								     config->compressed_bytes / PAGE_BYTES;
+	/* Unasked, only where swap says that pages may leave without the balloon. */
+	if (config->compressed_bytes == UINT64_MAX)
+		ladder.zstore_max = config->swap_bytes ? n.pool_limit / 4 : 0;
+	else
+		ladder.zstore_max = config->compressed_bytes / PAGE_BYTES;
 	if (zstore_init(ladder.zstore_max) != OK)
 		ladder.zstore_max = 0;
 	ladder.compress = ladder.zstore_max != 0;
@@ -206,6 +209,8 @@ static const char *full_text(const struct guest *g)
 {
 	bool room = ladder.compress && zstore_frames() < ladder.zstore_max;
 
+	if (!ladder.swap && !ladder.compress)
+		return "there is neither swap nor a compressed store";
 	if (!ladder.swap)
 		return room ? "its pages do not compress enough, and there is no swap" :
 			      "the compressed store is full, and there is no swap";
