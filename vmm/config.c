@@ -16,7 +16,7 @@
 #define RESERVE_DEFAULT MIB(1)
 #define DEADLINE_MS     2000u
 #define DEADLINE_MS_MAX 3600000u
-#define TAX_PERCENT     75u /* ESX's */
+#define TAX_PERCENT     0u /* none: docs/caveats.md, "Working sets" */
 #define TAX_PERCENT_MAX 99u
 
 struct property {

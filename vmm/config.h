@@ -60,7 +60,7 @@ struct config {
 	uint64_t reserve_bytes; /* emergency pages inside the pool; default 1 MiB */
 	bool scrub_idle;        /* default true; `no-scrub-idle;` */
 	bool debug_commands;    /* `debug;` */
-	uint32_t tax_percent;   /* on idle memory: 0 .. 99, default 75 */
+	uint32_t tax_percent;   /* on idle memory: 0 .. 99, default 0 */
 	uint32_t sampling;      /* enum config_sampling */
 	uint32_t alloc_fault;   /* the how manieth frame allocation of those for the guests fails; 0: none */
 	uint64_t swap_bytes;    /* of that disk, at its end; 0: no swap */

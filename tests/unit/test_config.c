@@ -133,7 +133,7 @@ static void test_tax_and_sampling(void **state)
 	(void)state;
 	begin();
 	assert_int_equal(finish(), OK);
-	assert_true(c.tax_percent == 75 && c.sampling == CONFIG_SAMPLING_ACCESSED);
+	assert_true(c.tax_percent == 0 && c.sampling == CONFIG_SAMPLING_ACCESSED);
 	for (uint32_t tax = 0; tax < 100; tax += 33) {
 		root_property("tax", NULL, tax);
 		assert_int_equal(finish(), OK);
