@@ -105,9 +105,12 @@ static void table_free(uint64_t *table)
 
 void vm_destroy(struct vm *vm)
 {
+	uint64_t *pml4 = vm->pml4;
+
 	if (vm->pd) {
 		vm_release(vm, 0, vm->brk);
 		preempt_off();
+		vm->pml4 = NULL; /* else the next turn of this thread would load it again, freed or not */
 		if (active == vm)
 			vm_switch(NULL);
 		if (smp_count > 1)
@@ -119,7 +122,7 @@ void vm_destroy(struct vm *vm)
 	}
 	table_free(vm->pd);
 	table_free(vm->pdpt);
-	table_free(vm->pml4);
+	table_free(pml4);
 	*vm = (struct vm){ 0 };
 }
 
