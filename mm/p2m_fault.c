@@ -52,10 +52,9 @@ static void note_was(struct p2m *p, uint64_t was)
 		return;
 	}
 	p->pages[P2M_EMPTY]--;
-	if (entry_present(was)) { /* the zero frame was: another vCPU may still read through it */
+	if (entry_present(was)) { /* the zero frame was */
 		p->zero_mapped--;
 		p->fault_cow_zero++;
-		slat_flush(&p->slat);
 		frame_share_put(entry_mfn(was));
 	}
 }
@@ -80,6 +79,8 @@ static inline __attribute__((always_inline)) enum p2m_fault_result populate(
 		p->fault_denied++;
 		return P2M_FAULT_WAIT;
 	}
+	if (UNLIKELY(entry_present(was)))
+		entry_break(p, entry);
 	entry_write(entry, leaf_ram_4k(mfn));
 	p->pages[P2M_RAM]++;
 	p->fault_populate++;

@@ -47,9 +47,8 @@ status_t p2m_unshare(struct p2m *p, gfn_t gfn, uint64_t *entry, mfn_t table, uin
 	if (!whole)
 		memcpy(mfn_to_va(mfn), mfn_to_va(old), PAGE_BYTES);
 	p->cow_copied++;
+	entry_break(p, entry);
 	now_ram(p, gfn, entry, table, mfn);
-	/* The guest's other CPUs may still read the old frame. */
-	slat_flush(&p->slat);
 	share_put(old);
 	return OK;
 }

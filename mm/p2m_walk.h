@@ -71,6 +71,16 @@ static inline void entry_write(uint64_t *entry, uint64_t e)
 {
 	__atomic_store_n(entry, e, __ATOMIC_RELEASE);
 }
+/*
+ * A present leaf ends before another frame takes its place: else one CPU of the guest, which walks anew, could write
+ * to the new frame while another still reads the old one, and see its own later reads go back in time. (Linux does
+ * the same for its copies on write: ptep_clear_flush().) Lock held, and kept until the new leaf is written.
+ */
+static inline void entry_break(struct p2m *p, uint64_t *entry)
+{
+	entry_write(entry, ENTRY(P2M_EMPTY));
+	slat_flush(&p->slat);
+}
 static inline uint64_t leaf_ram_4k(mfn_t mfn)
 {
 	return mfn_to_hpa(mfn).v | slat_format->leaf_4k | slat_format->write | LEAF(P2M_RAM);

@@ -297,6 +297,41 @@ static void a_write_takes_a_copy_and_the_last_the_frame(void **state)
 	fake_audit_clean(all, GUESTS);
 }
 
+/* What a CPU of the guest, walking anew, finds at a page while the others are told: not the new frame yet. */
+static uint64_t watched, breaks;
+
+static void expect_broken(struct slat_space *s)
+{
+	assert_ptr_equal(s, &guest[0].slat);
+	assert_null(fake_guest_access(&guest[0], gfn_to_gpa(GFN(watched)), P2M_READ));
+	breaks++;
+}
+
+static void expect_break(uint64_t gfn)
+{
+	watched = gfn;
+	breaks = 0;
+	fake_flush_hook = expect_broken;
+	write_page(0, gfn, 6);
+	fake_flush_hook = NULL;
+	assert_int_equal(breaks, 1);
+	read_page(0, gfn);
+}
+
+static void no_cpu_sees_the_new_frame_before_all_have_left_the_old(void **state)
+{
+	(void)state;
+	write_page(0, 0, 5);
+	write_page(1, 0, 5);
+	(void)merge(0, 0);
+	assert_int_equal(merge(1, 0), MERGE_SHARED);
+	expect_break(0);
+	write_page(0, 2, 1); /* a table */
+	read_page(0, 1);     /* the zero frame */
+	expect_break(1);
+	fake_audit_clean(all, GUESTS);
+}
+
 static void the_last_one_gets_his_frame_back_by_the_scan(void **state)
 {
 	(void)state;
@@ -767,6 +802,7 @@ int main(void)
 		TEST(equal_pages_come_to_lie_in_one_frame),
 		TEST(those_without_a_common_group_never_do),
 		TEST(a_write_takes_a_copy_and_the_last_the_frame),
+		TEST(no_cpu_sees_the_new_frame_before_all_have_left_the_old),
 		TEST(the_last_one_gets_his_frame_back_by_the_scan),
 		TEST(the_hypervisors_own_writes_break_it_too),
 		TEST(the_balloon_gives_references_back),
