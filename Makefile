@@ -159,7 +159,7 @@ bench:
 	@$(PYTHON) tests/bench/bench.py $(if $(EMU),--emulator $(EMU))
 
 # The policy as it is compiled for the hypervisor, or nearly; the rest around it as a program of the host.
-SIM_C := $(wildcard tests/bench/*.c balloon/policy*.c) tests/fake/memsim.c vmm/base/parse.c vmm/base/fmt.c
+SIM_C := $(wildcard tests/bench/*.c balloon/policy*.c) balloon/stall.c tests/fake/memsim.c vmm/base/parse.c vmm/base/fmt.c
 SIM_O := $(SIM_C:%.c=$(B)/sim/%.o)
 $(B)/sim/balloon/%.o: SIM_MORE := -mgeneral-regs-only
 $(B)/sim/%.o: %.c

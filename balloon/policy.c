@@ -59,15 +59,14 @@ static uint64_t band_of(const struct policy_guest *g)
 
 /* The last step to an operator's wish always is worth it. Idle memory is cheap to give: the tax on it is
  * taken almost to the page, or what an estimate that falls slowly leaves behind would add up. */
-static uint64_t dead_band(const struct policy_pool *pool, const struct policy_guest *g,
-	const struct policy_part *p, uint64_t target)
+static uint64_t dead_band(const struct policy_guest *g, const struct policy_part *p, uint64_t target)
 {
 	uint64_t band = band_of(g), now = p->goal_pages;
 	uint64_t moved = target > now ? target - now : now - target;
 
 	if (target < now && (g->waiting || g->pressed))
 		band /= 8;
-	if (target > now && pool->tax_percent && p->active_pages < policy_size(g, p))
+	if (target > now && p->untaxed < POLICY_UNTAXED && p->active_pages < policy_size(g, p))
 		band = fine_band(g);
 	return now < policy_least_balloon(g, p) || moved > band ? target : now;
 }
@@ -169,7 +168,7 @@ static void share_out(const struct policy_pool *pool, const struct policy_marks 
 		uint64_t keep = MAX(p->goal_pages, policy_least_balloon(g, p));
 		uint64_t target = g->memory_pages - MIN(t->entitled_pages, g->memory_pages);
 
-		t->balloon_target_pages = dead_band(pool, g, p, release_only ? MIN(target, keep) : target);
+		t->balloon_target_pages = dead_band(g, p, release_only ? MIN(target, keep) : target);
 		policy_limit(g, p, plan->level, t);
 	}
 }

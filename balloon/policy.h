@@ -31,6 +31,7 @@ struct policy_guest {
 	uint64_t balloon_pages; /* in the balloon */
 	uint64_t target_pages;  /* balloon target in force */
 	uint64_t active_pages;  /* estimate: touched of late; UINT64_MAX: unknown, taken as all */
+	uint32_t stalled_permille; /* of its time of late in which it stood still (balloon/stall.h): 0 .. 1000 */
 	/* its memory that is not in RAM: on the swap, in the compressed store. It may want it back. */
 	uint64_t swapped_pages, compressed_pages;
 	uint64_t target_age_ns; /* since target_pages last changed */
@@ -79,12 +80,14 @@ struct policy_plan {
 	struct policy_target *guest; /* caller's array, guest_count entries */
 };
 
+#define POLICY_UNTAXED (1u << 16)
+
 /* What a step has worked out of a guest, once: the solver runs over these. */
 struct policy_part {
 	uint64_t low, high;    /* its part lies between */
 	uint64_t active_pages; /* not taxed */
 	uint32_t shares;
-	uint32_t untaxed;      /* of an idle page, in 2^-16 */
+	uint32_t untaxed;      /* of an idle page, in 1 / POLICY_UNTAXED */
 	uint64_t wish_pages;   /* its size, if nobody else needed memory */
 	uint64_t goal_pages;   /* the balloon that it was to come to have so far */
 	bool is_short;         /* it could use what is in there */

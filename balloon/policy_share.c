@@ -28,7 +28,7 @@ static inline uint64_t at_level(const struct policy_part *p, uint64_t lambda, ui
 	unsigned __int128 level = (unsigned __int128)lambda * p->shares >> LAMBDA_SHIFT;
 	uint64_t want = level >> 64 ? UINT64_MAX : (uint64_t)level;
 
-	*slope = (uint64_t)p->shares << 16;
+	*slope = (uint64_t)p->shares * POLICY_UNTAXED;
 	if (want > p->active_pages) {
 		/* More than fills any guest at the highest tax is as good as that. */
 		uint64_t idle = MIN(want - p->active_pages, BUDGET_MAX << TAX_SHIFT);

@@ -39,6 +39,7 @@ static const struct field guest_field[] = {
 	PAGES(guest.balloon_pages, 'b', ZERO),
 	PAGES(guest.target_pages, 't', ZERO),
 	AT(guest.active_pages, 'a', ALL, UINT64_MAX),
+	AT(guest.stalled_permille, 'v', ZERO, 1000),
 	PAGES(guest.swapped_pages, 'q', ZERO),
 	PAGES(guest.compressed_pages, 'z', ZERO),
 	AT(guest.target_age_ns, 'j', ZERO, UINT64_MAX),

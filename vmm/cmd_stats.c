@@ -190,6 +190,7 @@ static void activity_stats(struct sink *s, const struct guest *g)
 	section(s, "activity");
 	number(s, "active_pages", MIN(active, g->p2m.gfn_count));
 	number(s, "permille", activity_permille(&m->activity));
+	number(s, "stalled_permille", stall_permille(&g->stall.average));
 	number(s, "rounds", m->rounds);
 	number(s, "sampled", m->last.sampled);
 	number(s, "touched", m->last.touched);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include "balloon/balloon.h"
+#include "balloon/stall.h"
 #include "mm/reclaim.h"
 #include "vmm/base/list.h"
 #include "vmm/base/log.h"
@@ -45,6 +46,13 @@ struct vcpu {
 	bool stop;               /* wanted STOPPED; atomic */
 	bool halted;             /* in HLT: kept over a pause */
 	uint64_t cpu_tsc;        /* time it ran */
+	/* What became of its other time, for the policy (balloon/stall.h). Written by who owns it or its place;
+	 * read by CPU 0, a little old or torn from each other as they may be. */
+	uint64_t where_since_tsc; /* where it is now */
+	uint64_t idle_tsc;        /* HALTED or STOPPED */
+	uint64_t stalled_tsc;     /* stood still for a page, a frame, or for its disk to read */
+	uint64_t disk_tsc;        /* of cpu_tsc: its own requests at the disk */
+	bool disk_reads;          /* the request that waits in line for the disk does */
 	/* waiting for memory (vmm/memwait.h): its CPU's, or CPU 0's while it is WAIT_MEMORY */
 	uint64_t wait_since_ns; /* in one wait since; 0: not waiting. Survives the retries */
 	gpa_t wait_gpa;         /* the page it wants, and how */
@@ -124,6 +132,11 @@ struct guest {
 		struct reclaim reclaim;
 	} ladder;
 	struct sampling sampling; /* CPU 0's: vmm/sampling.h */
+	struct { /* CPU 0's: vmm/overcommit.c */
+		struct stall average;
+		uint64_t seen_tsc;
+		struct stall_time seen[GUEST_VCPU_MAX]; /* then */
+	} stall;
 	uint8_t event_vector; /* 0: none */
 	uint32_t event_pending; /* AERO_EVENT_*; atomic: raised under any lock */
 	uint64_t created_ns;

@@ -114,6 +114,14 @@ static int64_t with_results(struct vcpu *v, uint64_t gpa, void *copy, uint64_t b
 	return result;
 }
 
+/* It stands still for what it reads. A call is taken to be like its first request. */
+static void count_disk_time(struct vcpu *v, uint64_t tsc)
+{
+	v->disk_tsc += tsc;
+	if (v->disk_reads)
+		v->stalled_tsc += tsc;
+}
+
 static int64_t block_requests(struct vcpu *v, void *copy, uint64_t count, uint64_t what)
 {
 	struct aero_block_req *req = copy;
@@ -121,9 +129,10 @@ static int64_t block_requests(struct vcpu *v, void *copy, uint64_t count, uint64
 	struct block_wait wait = { .bytes = 0 };
 
 	(void)what;
+	v->disk_reads = count && req[0].op == AERO_BLOCK_READ;
 	if (!disk_claim(v))
 		return HC_DISK;
-	uint64_t until = platform_tsc() + platform_ms_to_tsc(BLOCK_CALL_MS);
+	uint64_t start = platform_tsc(), until = start + platform_ms_to_tsc(BLOCK_CALL_MS);
 
 	for (; tried < count && sectors < BLOCK_CALL_SECTORS; tried++) {
 		if (tried && platform_tsc() >= until)
@@ -134,6 +143,7 @@ static int64_t block_requests(struct vcpu *v, void *copy, uint64_t count, uint64
 		sectors += MIN(req[tried].sectors, HC_BLOCK_SECTORS_MAX);
 	}
 	disk_release();
+	count_disk_time(v, platform_tsc() - start);
 	if (wait.bytes && tried == 0) {
 		/* What is written goes out from where it lies: its page stays in swap. */
 		v->call_gpa = wait.gpa;

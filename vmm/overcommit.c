@@ -89,6 +89,41 @@ static uint64_t refaults_now(struct guest *g, uint64_t now_ns)
 	return g->ladder.refault_pages;
 }
 
+/* A vCPU that waits now has waited since it began to. */
+static struct stall_time time_of(const struct vcpu *v, uint64_t now_tsc)
+{
+	uint64_t waits = now_tsc - MIN(v->where_since_tsc, now_tsc);
+	enum vcpu_state s = vcpu_state(v);
+	bool idle = s == VCPU_HALTED || s == VCPU_STOPPED;
+	bool stalled = s == VCPU_WAIT_MEMORY || (s == VCPU_WAIT_DISK && v->disk_reads);
+
+	return (struct stall_time){
+		.idle = v->idle_tsc + (idle ? waits : 0),
+		.stalled = v->stalled_tsc + (stalled ? waits : 0),
+		.ran = v->cpu_tsc - MIN(v->disk_tsc, v->cpu_tsc),
+	};
+}
+
+/* Which part of the time it stands still, of late. */
+static uint32_t stalled_now(struct guest *g)
+{
+	uint64_t now = platform_tsc(), elapsed = now - MIN(g->stall.seen_tsc, now);
+	uint64_t elapsed_ns = platform_tsc_khz ? elapsed / platform_tsc_khz * 1000000 : 0;
+	uint32_t part = 0;
+
+	if (elapsed_ns < STALL_LOOK_NS)
+		return stall_permille(&g->stall.average);
+	for (uint32_t i = 0; i < g->vcpu_count; i++) {
+		struct stall_time to = time_of(&g->vcpu[i], now);
+
+		part += stall_part(&g->stall.seen[i], &to, elapsed, g->stall.average.fast);
+		g->stall.seen[i] = to;
+	}
+	g->stall.seen_tsc = now;
+	stall_note(&g->stall.average, part, elapsed_ns);
+	return stall_permille(&g->stall.average);
+}
+
 /*
  * It will not give more, and that is to be lived with: it says why for good, or says that it has nothing
  * left and has not given a page for long. Paging out takes a while; that alone must not keep its memory.
@@ -139,6 +174,7 @@ static void view_guest(struct guest *g, uint64_t now_ns, struct policy_guest *ou
 		.balloon_pages = balloon_actual_pages(b),
 		.target_pages = b->target_pages,
 		.active_pages = sampling_active_pages(g),
+		.stalled_permille = stalled_now(g),
 		.dynamic = g->config.dynamic,
 		.start_pages = g->config.dynamic ? g->config.start_bytes / PAGE_BYTES : 0,
 		.deadline_ns = g->config.deadline_ms * MS,

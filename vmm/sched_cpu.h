@@ -29,9 +29,26 @@ static inline struct sched_cpu *sched_this_cpu(void)
 	return &sched_cpus[cpu_index()];
 }
 
+/*
+ * The time since it came to where it is, to what it did there. Time in line for a CPU is nobody's; so is that
+ * in line for a disk that is to write: what a guest pages out it can miss. As sched_set_where().
+ */
+static inline void sched_count_where(struct vcpu *v, uint64_t now)
+{
+	uint64_t since = now - MIN(v->where_since_tsc, now);
+	enum vcpu_state was = vcpu_state(v);
+
+	if (was == VCPU_HALTED || was == VCPU_STOPPED)
+		v->idle_tsc += since;
+	else if (was == VCPU_WAIT_MEMORY || (was == VCPU_WAIT_DISK && v->disk_reads))
+		v->stalled_tsc += since;
+	v->where_since_tsc = now;
+}
+
 /* With the lock of that CPU's queue held, or by who owns a vCPU that is on none. */
 static inline void sched_set_where(struct vcpu *v, enum vcpu_state state, uint32_t cpu)
 {
+	sched_count_where(v, platform_tsc());
 	__atomic_store_n(&v->where, (uint32_t)state | cpu << VCPU_CPU_SHIFT, __ATOMIC_RELEASE);
 }
 

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-const char *const sim_scene_name[SIM_SCENES] = { "steady", "spikes", "diurnal", "idle-vs-busy", "ten-spikes" };
+const char *const sim_scene_name[SIM_SCENES] = { "steady", "spikes", "diurnal", "idle-vs-busy", "ten-spikes", "one-disk" };
 
 static uint64_t mix(uint64_t a, uint64_t b)
 {
@@ -53,6 +53,8 @@ struct sim_want sim_made_up(enum sim_scene scene, uint64_t seed, uint32_t guest,
 	case SIM_IDLE: /* all fill their memory; every second one is idle in the middle of the run */
 		return (struct sim_want){ percent(memory, 95),
 			guest % 2 == 0 && ms > whole_ms / 3 && ms < whole_ms * 2 / 3 ? 5 : 100 };
+	case SIM_DISK: /* one begins after the other, and each goes round and round in nearly all it has */
+		return (struct sim_want){ percent(memory, ms > 1000ull * (guest + 1) ? 90 : 10), 100 };
 	default:
 		return (struct sim_want){ percent(memory, ms > whole_ms / 4 && ms < whole_ms * 3 / 4 ? 100 : 25),
 			100 };

@@ -8,7 +8,7 @@ struct sim_want {
 	uint32_t hot_percent; /* of them: touched all the time */
 };
 
-enum sim_scene { SIM_STEADY, SIM_SPIKES, SIM_DIURNAL, SIM_IDLE, SIM_TEN, SIM_SCENES };
+enum sim_scene { SIM_STEADY, SIM_SPIKES, SIM_DIURNAL, SIM_IDLE, SIM_TEN, SIM_DISK, SIM_SCENES };
 extern const char *const sim_scene_name[SIM_SCENES];
 
 /* The same for the same arguments. `whole_ms`: how long the run is. */

@@ -23,19 +23,20 @@
 
 static struct options {
 	uint32_t guests, tax, seconds;
-	uint64_t pool_pages, memory_pages, seed;
+	uint64_t pool_pages, memory_pages, seed, disk_rate;
 	bool mixed; /* drivers of all kinds */
 	const char *out, *demand, *trace;
-} options = { .guests = 10, .tax = POLICY_TAX_PERCENT, .seconds = 60, .pool_pages = 30720, .seed = 1,
+} options = { .guests = 10, .tax = POLICY_TAX_PERCENT, .seconds = 60, .pool_pages = 30720, .seed = 1, .disk_rate = 20,
 	.out = "build/simulate" };
 
 static const char help[] =
-	"simulate [OPTIONS] [SCENE...]    steady spikes diurnal idle-vs-busy ten-spikes; all if none is named\n"
+	"simulate [OPTIONS] [SCENE...]    steady spikes diurnal idle-vs-busy ten-spikes one-disk; all if none is named\n"
 	"simulate --demand FILE           what each guest wants, recorded: lines MS GUEST PAGES [HOT percent]\n"
 	"simulate replay LOG              the policy's inputs from a serial log: makes each plan again and compares\n"
 	"simulate cost                    what a step costs: 10, 100, 1,000, 10,000 guests\n"
 	"  --guests N (10)  --pool SIZE (120M)  --memory SIZE, of a guest (1.33 pools in all)\n"
 	"  --tax PERCENT (75)  --seconds N (60)  --seed N (1)  --out DIR (build/simulate)\n"
+	"  --disk PAGES (20): a step of 10 ms, of the disk that all share in one-disk\n"
 	"  --mixed: of five guests one is slow, one lies, one refuses, one has no driver\n"
 	"  --trace FILE: also prints every step's input and plan as the hypervisor does\n";
 
@@ -105,7 +106,7 @@ static void print_trace(FILE *f, const struct memsim *s, enum policy_level befor
 
 static void report(const struct memsim *s, const uint64_t *fed_steps)
 {
-	uint64_t moves = 0, waits = 0, taken = 0, brought = 0, paged = 0, low = UINT64_MAX, high = 0;
+	uint64_t least = UINT64_MAX, most = 0, moves = 0, waits = 0, taken = 0, brought = 0, paged = 0, low = UINT64_MAX, high = 0;
 
 	for (uint32_t i = 0; i < s->count; i++) {
 		const struct memsim_guest *g = &s->guest[i];
@@ -114,6 +115,8 @@ static void report(const struct memsim *s, const uint64_t *fed_steps)
 		taken += g->taken_pages;
 		brought += g->brought_pages;
 		paged += g->paged_pages;
+		least = MIN(least, g->frames);
+		most = MAX(most, g->frames);
 		low = MIN(low, fed_steps[i]);
 		high = MAX(high, fed_steps[i]);
 	}
@@ -125,6 +128,7 @@ static void report(const struct memsim *s, const uint64_t *fed_steps)
 	printf("  had all they wanted in RAM: %.1f%% (worst guest) to %.1f%% (best) of the time; %lu changes of state\n",
 		100.0 * (double)low / (double)s->step, 100.0 * (double)high / (double)s->step,
 		s->level_changes);
+	printf("  in the end the smallest holds %lu pages, the largest %lu\n", least, most);
 }
 
 static void sample(struct sim_drawing *d, const struct memsim *s, struct sim_sample *samples)
@@ -166,6 +170,7 @@ static int simulate(const char *name, enum sim_scene scene, const struct sim_rec
 	if ((options.trace && !trace) || sim_draw_begin(&d, options.out, name, options.guests))
 		return perror(options.out), 1;
 	build(&s, options.guests, options.pool_pages, options.memory_pages);
+	s.disk_rate = scene == SIM_DISK ? options.disk_rate : 0;
 	while (s.step < options.seconds * 100ull && !wrong) {
 		set_wants(&s, scene, record, count, &at, s.step * 10);
 		enum policy_level before = s.pool.level;
@@ -370,7 +375,7 @@ static void read_options(int argc, char **argv)
 {
 	static const struct option known[] = { { "guests", 1, 0, 'g' }, { "pool", 1, 0, 'p' },
 		{ "memory", 1, 0, 'm' }, { "tax", 1, 0, 't' }, { "seconds", 1, 0, 's' }, { "seed", 1, 0, 'r' },
-		{ "out", 1, 0, 'o' }, { "mixed", 0, 0, 'x' }, { "demand", 1, 0, 'd' }, { "trace", 1, 0, 'T' },
+		{ "out", 1, 0, 'o' }, { "mixed", 0, 0, 'x' }, { "demand", 1, 0, 'd' }, { "trace", 1, 0, 'T' }, { "disk", 1, 0, 'D' },
 		{ "help", 0, 0, 'h' }, { 0, 0, 0, 0 } };
 
 	for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;)
@@ -384,10 +389,11 @@ static void read_options(int argc, char **argv)
 		case 'o': options.out = optarg; break;
 		case 'x': options.mixed = true; break;
 		case 'd': options.demand = optarg; break;
+		case 'D': options.disk_rate = strtoull(optarg, NULL, 10); break;
 		case 'T': options.trace = optarg; break;
 		default: fputs(help, c == 'h' ? stdout : stderr); exit(c == 'h' ? 0 : 2);
 		}
-	if (!options.guests || options.guests > 10000 || options.tax > POLICY_TAX_MAX ||
+	if (!options.guests || options.guests > 10000 || options.tax > POLICY_TAX_MAX || !options.disk_rate ||
 		options.pool_pages > GIB(1024) / PAGE_BYTES) {
 		fprintf(stderr, "simulate: 1 to 10000 guests, a tax of 0 to 99, a pool of at most 1T\n");
 		exit(2);

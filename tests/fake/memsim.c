@@ -2,6 +2,7 @@
 
 #define SAMPLE_STEPS   10u  /* statistics are from so long ago at most */
 #define PRESSED_STEPS  100u
+#define PRESSED_MISSES 6u   /* in a step, and it says so */
 #define HALF_STEPS     50u
 #define PATIENCE_STEPS 300u
 
@@ -86,6 +87,30 @@ static void bring_back(struct memsim *s, uint32_t i, uint64_t n)
 	g->brought_pages += back + exchange(s, i, n - back);
 }
 
+static uint64_t hot_pages(const struct memsim_guest *g)
+{
+	return MIN(g->filled * g->hot_percent / 100, g->filled);
+}
+
+/* Of what is hot, on its own disk. */
+static uint64_t lacking(const struct memsim_guest *g)
+{
+	return hot_pages(g) - MIN(hot_pages(g), g->in_use);
+}
+
+/* It goes round in what is hot, and comes as far as its part of the disk brings it: the pages that it gets. */
+static uint64_t go_round(struct memsim *s, struct memsim_guest *g)
+{
+	uint64_t all = per_step(g, s->touch_rate), hot = hot_pages(g), lack = lacking(g), visits = all;
+
+	if (lack)
+		visits = MIN(all, MAX(s->disk_rate * hot / (MAX(s->in_line, 1u) * lack), 1u));
+	g->visits += visits;
+	g->missed_visits += all - visits;
+	g->misses = hot ? visits * lack / hot : 0;
+	return lack ? MAX(g->misses, 1u) : 0;
+}
+
 static void run_programs(struct memsim *s, uint32_t i)
 {
 	struct memsim_guest *g = &s->guest[i];
@@ -96,11 +121,13 @@ static void run_programs(struct memsim *s, uint32_t i)
 		g->swapped = MIN(g->swapped, g->in_use);
 	}
 	/* Touched for the first time, or paged in again because it is hot. */
-	uint64_t hot = MIN(g->filled * g->hot_percent / 100, g->filled);
-	uint64_t new = g->want_pages - g->filled, back_in = hot - MIN(hot, g->in_use);
+	uint64_t hot = hot_pages(g), new = g->want_pages - g->filled, back_in = lacking(g);
+	if (s->disk_rate)
+		back_in = MIN(back_in, go_round(s, g));
 	uint64_t more = MIN(new + back_in, per_step(g, s->touch_rate));
 	if (more > room(g)) {
-		g->pressed_steps = PRESSED_STEPS;
+		if (!s->disk_rate || g->misses > PRESSED_MISSES)
+			g->pressed_steps = PRESSED_STEPS;
 		g->wanted = more - room(g);
 		/* Something else goes to its own disk for what is new. */
 		uint64_t out = MIN(MIN(new, g->wanted), per_step(g, s->page_rate));
@@ -170,6 +197,25 @@ static void enforce(struct memsim *s, uint32_t i)
 	lose_frames(s, g, n);
 }
 
+/* What is seen of it over windows of time, and how long it stood still. The estimate falls slowly. */
+static void observe(struct memsim *s, uint32_t i)
+{
+	struct memsim_guest *g = &s->guest[i];
+	uint64_t hot = MIN(g->in_use - g->swapped, hot_pages(g)), all = per_step(g, s->touch_rate) * MEMSIM_LOOK;
+
+	if (s->step % MEMSIM_LOOK == 0) {
+		stall_note(&g->stall, (uint32_t)(g->missed_visits * STALL_ONE / all), MEMSIM_LOOK * MEMSIM_STEP_NS);
+		g->missed_visits = 0;
+	}
+	if ((s->step + i) % MEMSIM_WINDOW == 0) {
+		uint64_t touched = MIN(g->visits, hot);
+		g->active = MAX(touched, (7 * g->active + touched) / 8);
+		g->visits = 0;
+	}
+	g->view.active_pages = MIN(g->active, hot);
+	g->view.stalled_permille = stall_permille(&g->stall);
+}
+
 static void view(struct memsim *s, uint32_t i, struct policy_guest *out)
 {
 	struct memsim_guest *g = &s->guest[i];
@@ -190,8 +236,10 @@ static void view(struct memsim *s, uint32_t i, struct policy_guest *out)
 		v->in_use_pages = g->in_use;
 		v->full = room(g) < memsim_size(g) / 16;
 		g->sampled_frames = g->frames;
-		v->active_pages = MIN(g->in_use - g->swapped, g->filled * g->hot_percent / 100);
+		v->active_pages = MIN(g->in_use - g->swapped, hot_pages(g));
 	}
+	if (s->disk_rate)
+		observe(s, i);
 	v->growing = g->frames > g->sampled_frames + v->memory_pages / 64;
 	v->used_pages = g->frames;
 	v->balloon_pages = g->balloon;
@@ -212,6 +260,9 @@ static void view(struct memsim *s, uint32_t i, struct policy_guest *out)
 
 void memsim_step(struct memsim *s)
 {
+	s->in_line = 0;
+	for (uint32_t i = 0; i < s->count; i++)
+		s->in_line += lacking(&s->guest[i]) != 0;
 	for (uint32_t k = 0; k < s->count; k++) {
 		uint32_t i = (uint32_t)((s->step + k) % s->count); /* nobody is always first */
 		run_balloon(s, &s->guest[i]);

@@ -7,8 +7,11 @@
 #pragma once
 
 #include "balloon/policy.h"
+#include "balloon/stall.h"
 
 #define MEMSIM_STEP_NS 10000000ull
+#define MEMSIM_WINDOW  200u /* steps */
+#define MEMSIM_LOOK    25u  /* the same, at how long it stood still */
 
 enum memsim_driver {
 	MEMSIM_GOOD,
@@ -31,6 +34,12 @@ struct memsim_guest {
 	uint64_t balloon;
 	uint64_t pressed_steps, wanted, refaults, sampled_frames;
 	bool waits;
+	/* with one disk for all: */
+	uint64_t misses;        /* in this step, of pages that are on its own disk */
+	uint64_t visits;        /* of its pages, in this window of the estimator */
+	uint64_t missed_visits; /* in this look: those that it stood still instead of */
+	uint64_t active;        /* estimate */
+	struct stall stall;
 	/* counted */
 	uint64_t wait_steps, taken_pages, brought_pages, paged_pages, moves;
 };
@@ -45,6 +54,14 @@ struct memsim {
 	uint64_t step;
 	struct policy_plan plan;
 	uint64_t level_changes;
+	/*
+	 * If not 0: all guests have their disks on one, which serves so many pages a step, and who misses a
+	 * page stands still until it is served. A guest goes round and round in what is hot; what it touches
+	 * is all that is seen of its activity, over windows of MEMSIM_WINDOW steps, and it says that it is
+	 * pressed only while pages come fast. If 0, all that is hot counts as active, and a guest that lacks
+	 * some of it always says so.
+	 */
+	uint64_t disk_rate, in_line; /* in_line: guests that share it in this step */
 	/* Speed of one guest, pages a step, for 4096 pages of memory: 100 MiB/s to touch, and so on. */
 	uint64_t touch_rate, balloon_rate, evict_rate, page_rate;
 };

@@ -332,6 +332,8 @@ static void randomise(uint64_t *seed)
 		q->waiting = (r >> 32 & 7) == 0;
 		q->pressed = (r >> 36 & 3) == 0;
 		q->growing = (r >> 62 & 3) == 0;
+		q->active_pages = r >> 44 & 1 ? test_random(seed) % q->memory_pages : UINT64_MAX;
+		q->stalled_permille = r >> 45 & 1 ? (uint32_t)(test_random(seed) % 1001) : 0;
 		q->wanted_pages = r >> 40 & 1 ? test_random(seed) : 0;
 		q->cap_pages = (r >> 42 & 7) == 0 ? test_random(seed) % q->memory_pages : UINT64_MAX;
 	}

@@ -113,6 +113,70 @@ static uint64_t yielded_percent(uint32_t tax, enum memsim_driver idle_driver)
 	return (guest[1].frames - MIN(before, guest[1].frames)) * 100 / (held - MEMORY * 5 / 100);
 }
 
+/*
+ * All have their disks on one. Who has less memory stands still more and touches less; were that idleness,
+ * the tax would take from it what it lacks. They begin one after the other, so that they do not begin equal.
+ */
+static void all_on_one_disk(uint64_t disk_rate, uint32_t tax)
+{
+	setup(10, POOL, tax);
+	s.disk_rate = disk_rate;
+	everyone_wants(MEMORY / 10);
+	for (uint32_t i = 0; i < 10; i++) {
+		run(100);
+		guest[i].want_pages = MEMORY * 9 / 10;
+	}
+}
+
+static void test_who_waits_for_its_disk_is_not_idle(void **state)
+{
+	(void)state;
+	for (uint64_t rate = 2; rate <= 128; rate *= 2) {
+		all_on_one_disk(rate, POLICY_TAX_PERCENT);
+		run(6000);
+		for (uint32_t k = 0; k < 1000; k += 100) {
+			run(100);
+			for (uint32_t i = 1; i < 10; i++)
+				assert_in_range(guest[i].frames * 100, guest[0].frames * 95, guest[0].frames * 105);
+		}
+	}
+}
+
+static void test_two_to_one_on_one_disk(void **state)
+{
+	(void)state;
+	for (uint64_t rate = 5; rate <= 80; rate *= 4) {
+		setup(10, POOL / 2, POLICY_TAX_PERCENT);
+		s.disk_rate = rate;
+		for (uint32_t i = 0; i < 5; i++)
+			guest[i].view.shares = 2000;
+		everyone_wants(MEMORY);
+		run(6000);
+		for (uint32_t i = 0; i < 5; i++)
+			for (uint32_t k = 5; k < 10; k++)
+				assert_in_range(guest[i].frames * 100, guest[k].frames * 180, guest[k].frames * 220);
+	}
+}
+
+/* Beside nine that thrash, one goes idle: it is taxed, and they get it in equal parts. Busy again, it has its part. */
+static void test_idle_beside_those_that_wait(void **state)
+{
+	(void)state;
+	all_on_one_disk(20, POLICY_TAX_PERCENT);
+	run(6000);
+	uint64_t held = guest[3].frames, touched = MEMORY * 9 / 10 * 5 / 100;
+	guest[3].hot_percent = 5;
+	run(4000);
+	assert_true(held - guest[3].frames >= (held - touched) * 60 / 100);
+	for (uint32_t i = 1; i < 10; i++)
+		if (i != 3)
+			assert_in_range(guest[i].frames * 100, guest[0].frames * 95, guest[0].frames * 105);
+	guest[3].hot_percent = 100;
+	run(6000);
+	for (uint32_t i = 1; i < 10; i++)
+		assert_in_range(guest[i].frames * 100, guest[0].frames * 95, guest[0].frames * 105);
+}
+
 /* With a tax of 75%, one idle guest of two is due to yield 3/5 exactly, one of ten 73%. A guest
  * without a driver is held to its part only to within the dead band before, so it has a little less to yield. */
 static void test_idle_memory_is_taxed(void **state)
@@ -260,6 +324,9 @@ int main(void)
 		cmocka_unit_test(test_latecomers_get_the_same),
 		cmocka_unit_test(test_two_to_one),
 		cmocka_unit_test(test_fair_without_balloons),
+		cmocka_unit_test(test_who_waits_for_its_disk_is_not_idle),
+		cmocka_unit_test(test_two_to_one_on_one_disk),
+		cmocka_unit_test(test_idle_beside_those_that_wait),
 		cmocka_unit_test(test_idle_memory_is_taxed),
 		cmocka_unit_test(test_idle_guest_comes_back),
 		cmocka_unit_test(test_ten_spikes_at_once),

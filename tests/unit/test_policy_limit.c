@@ -253,6 +253,27 @@ static void test_tax_by_hand(void **state)
 	assert_in_range(target[0].entitled_pages, 2198, 2201);
 }
 
+/* Time in which it stands still is no idleness: all of the tax is spared from half of the time on. */
+static void test_who_stands_still_is_not_taxed(void **state)
+{
+	(void)state;
+	setup(4, 4096);
+	for (uint32_t i = 0; i < n; i++)
+		g[i].memory_pages = g[i].max_pages = g[i].operator_pages = g[i].used_pages =
+			g[i].in_use_pages = 16384;
+	pool.tax_percent = 75;
+	g[0].active_pages = 1000;
+	g[0].stalled_permille = 250; /* 3 W + 1000 + (W - 1000) (1/4 + 3/8) = 15104 */
+	step();
+	assert_in_range(target[0].entitled_pages, 2912, 2916);
+	for (uint32_t k = 0; k < 4; k++) {
+		g[0].stalled_permille = (const uint32_t[]){ 500, 750, 1000, UINT32_MAX }[k];
+		step();
+		for (uint32_t i = 0; i < n; i++)
+			assert_in_range(target[i].entitled_pages, 3774, 3776);
+	}
+}
+
 /* HIGH, with `spare` pages above the mark; all balloons at 2000. */
 static void setup_plenty(uint32_t count, uint64_t used, uint64_t spare)
 {
@@ -451,6 +472,7 @@ int main(void)
 		cmocka_unit_test(test_rate_follows_the_guest),
 		cmocka_unit_test(test_release_is_immediate),
 		cmocka_unit_test(test_tax_by_hand),
+		cmocka_unit_test(test_who_stands_still_is_not_taxed),
 		cmocka_unit_test(test_what_is_promised_is_not_to_spare),
 		cmocka_unit_test(test_spare_goes_by_shares),
 		cmocka_unit_test(test_idle_guest_is_not_short),

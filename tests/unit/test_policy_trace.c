@@ -19,11 +19,12 @@ static void test_reads_what_it_should(void **state)
 	assert_int_equal(t.pool.level, POLICY_LOW);
 	assert_int_equal(t.pool.tax_percent, 75);
 	assert_int_equal(t.guest_count, 2);
-	assert_int_equal(parse("policy: guest Fdy c40 m1000 s1", &t), POLICY_TRACE_GUEST);
+	assert_int_equal(parse("policy: guest Fdy c40 v3e8 m1000 s1", &t), POLICY_TRACE_GUEST);
 	assert_int_equal(t.guest.max_pages, 0x1000);
 	assert_int_equal(t.guest.operator_pages, 0x1000);
 	assert_int_equal(t.guest.active_pages, UINT64_MAX);
 	assert_int_equal(t.guest.cap_pages, 0x40);
+	assert_int_equal(t.guest.stalled_permille, 1000);
 	assert_true(t.guest.has_driver && t.guest.dynamic && !t.guest.full && !t.guest.waiting);
 	assert_int_equal(parse("policy: plan hffffffffffffffff", &t), POLICY_TRACE_PLAN);
 	assert_int_equal(t.hash, UINT64_MAX);
@@ -34,7 +35,7 @@ static void test_refuses_the_rest(void **state)
 	static const char *const none[] = { "", "\n", "memory: level low, was high", "policy:", "policy: ste",
 		"policy guest m1000" };
 	static const char *const bad[] = { "policy: guest ", "policy: guest m", "policy: guest m1000 m1000",
-		"policy: guest v1", "policy: guestm1", "policy: guest m1  n1", "policy: guest m1000G",
+		"policy: guest g1", "policy: guest v3e9", "policy: guestm1", "policy: guest m1  n1", "policy: guest m1000G",
 		"policy: guest Fdd", "policy: guest F", "policy: guest Fd Fs", "policy: guest Fq",
 		"policy: guest m10000000001", "policy: guest d00000000000000001", "policy: step l4",
 		"policy: step t64", "policy: step Fd", "policy: plan h1 h1", "policy: guest s100000000" };

@@ -13,6 +13,7 @@ struct script {
 	uint64_t next_gpa, end_gpa; /* touch: pages still to write */
 	uint32_t interrupts;        /* taken */
 	uint32_t entered;
+	uint16_t disk_op;           /* of what it asks its disk for */
 };
 static struct script scripts[65536];
 
@@ -133,7 +134,7 @@ static enum virt_exit_kind ask_disk(struct fake_vcpu *v, struct script *s, uint6
 
 		if (!r)
 			return fake_virt_fault(v, MIB(1), P2M_WRITE);
-		*r = (struct aero_block_req){ .gpa = MIB(1), .op = AERO_BLOCK_FLUSH };
+		*r = (struct aero_block_req){ .gpa = MIB(1), .op = s->disk_op, .sectors = s->disk_op != AERO_BLOCK_FLUSH };
 		s->next_gpa = MIB(1);
 	} else if (s->interrupts < 3 && v->virt.gpr[VIRT_RAX] == 1) {
 		s->interrupts++; /* done */
@@ -149,6 +150,7 @@ static void line_at_the_disk(void **state)
 
 	(void)state;
 	script_of(a)->code = script_of(b)->code = ask_disk;
+	script_of(a)->disk_op = script_of(b)->disk_op = AERO_BLOCK_FLUSH;
 	script_of(c)->code = spin;
 	fake_disk_unready = true;
 	passes(100);
@@ -161,6 +163,39 @@ static void line_at_the_disk(void **state)
 	assert_int_equal(script_of(a)->interrupts, 3);
 	assert_int_equal(script_of(b)->interrupts, 3);
 	assert_int_equal(fake_disk_flush_count, 6);
+}
+
+/* What became of a vCPU's time: it stands still for what it reads and for frames, not for what it writes; it idles
+ * while it halts or is paused. */
+static void time_is_accounted_for(void **state)
+{
+	struct guest *reads = fake_hv_guest("r", 4), *writes = fake_hv_guest("w", 4), *halts = fake_hv_guest("h", 4);
+	const struct vcpu *r = &reads->vcpu[0], *w = &writes->vcpu[0], *h = &halts->vcpu[0];
+
+	(void)state;
+	script_of(reads)->code = script_of(writes)->code = ask_disk;
+	script_of(reads)->disk_op = AERO_BLOCK_READ;
+	script_of(writes)->disk_op = AERO_BLOCK_WRITE;
+	fake_disk_unready = true;
+	passes(10);
+	assert_int_equal(vcpu_state(r), VCPU_WAIT_DISK);
+	assert_int_equal(vcpu_state(w), VCPU_WAIT_DISK);
+	uint64_t since = fake_tsc, stalled = r->stalled_tsc, idle = h->idle_tsc;
+	passes(100);
+	uint64_t waited = fake_tsc - since;
+	fake_disk_unready = false;
+	passes(3);
+	assert_in_range(r->stalled_tsc - stalled, waited, waited + waited / 10);
+	assert_true(r->disk_tsc > 0 && r->disk_tsc <= r->cpu_tsc);
+	assert_true(w->stalled_tsc < waited / 100 && w->disk_tsc > 0);
+	assert_true(w->idle_tsc < waited / 100 && r->idle_tsc < waited / 100);
+	assert_int_equal(guest_pause(halts), OK); /* it is counted when it leaves where it is */
+	assert_true(h->idle_tsc - idle >= waited);
+	idle = h->idle_tsc;
+	since = fake_tsc;
+	passes(10);
+	assert_int_equal(guest_unpause(halts), OK);
+	assert_true(h->idle_tsc > idle && h->idle_tsc - idle <= fake_tsc - since);
 }
 
 static void pause_keeps_sleep(void **state)
@@ -222,6 +257,7 @@ static void goes_on_when_memory_returns(void **state)
 	passes(400);
 	assert_true(script_of(second)->next_gpa == MIB(16));
 	assert_int_equal(second->vcpu[0].wait_since_ns, 0);
+	assert_true(second->vcpu[0].stalled_tsc > 0);
 	assert_true(second->vcpu[0].wait_ns_total > 0);
 }
 
@@ -379,7 +415,8 @@ static void grace_limit(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { TEST(round_robin), TEST(sleepers), TEST(line_at_the_disk), TEST(pause_keeps_sleep),
+	const struct CMUnitTest tests[] = { TEST(round_robin), TEST(sleepers), TEST(line_at_the_disk),
+		TEST(time_is_accounted_for), TEST(pause_keeps_sleep),
 		TEST(one_waits_others_go_on), TEST(goes_on_when_memory_returns),
 		TEST(all_wait_in_peace), TEST(waiter_takes_interrupts), TEST(grace_rules),
 		TEST(hypercall_waits), TEST(polls_each_turn), TEST(grace_limit) };
