@@ -4,18 +4,12 @@
 #include "vmm/base/string.h"
 #include "vmm/command.h"
 #include "vmm/console.h"
+#include "vmm/disk_fault.h"
 #include "vmm/hv.h"
 #include "vmm/platform.h"
 
-#define FAULT_COUNT_MAX 1000000u
-#define FAULT_DELAY_MAX 60000u /* ms */
 #define PAGE_SECTORS    8u
 #define TRIAL_PAGES     64u
-
-static const char *const fault_name[] = {
-	[DISK_FAULT_NONE] = "off", [DISK_FAULT_READ] = "read", [DISK_FAULT_WRITE] = "write",
-	[DISK_FAULT_DELAY] = "delay",
-};
 
 /* Mean time in the hardware, microseconds. */
 static uint64_t mean_us(const struct platform_disk_stats *s)
@@ -27,6 +21,20 @@ static uint64_t mean_us(const struct platform_disk_stats *s)
 
 /* ---- disks ----------------------------------------------------------------------------------- */
 
+static const char *fault_text(enum disk_fault fault)
+{
+	switch (fault) {
+	case DISK_FAULT_READ:
+		return "reads fail";
+	case DISK_FAULT_WRITE:
+		return "writes fail";
+	case DISK_FAULT_CORRUPT:
+		return "reads are wrong";
+	default:
+		return "are late";
+	}
+}
+
 static void disks_row(uint32_t i, const struct platform_disk *d, const struct platform_disk_stats *s)
 {
 	char size[16];
@@ -35,9 +43,7 @@ static void disks_row(uint32_t i, const struct platform_disk *d, const struct pl
 		format_size(size, sizeof(size), d->sector_count * 512), s->reads, s->writes, mean_us(s),
 		s->errors, s->timeouts, s->outstanding, d->model);
 	if (s->fault != DISK_FAULT_NONE)
-		console_printf("      injected: the next %u %s%s\n", s->fault_left,
-			s->fault == DISK_FAULT_DELAY ? "are late" : fault_name[s->fault],
-			s->fault == DISK_FAULT_DELAY ? "" : "s fail");
+		console_printf("      injected: the next %u %s\n", s->fault_left, fault_text(s->fault));
 }
 
 static void disks_json(struct json *j, uint32_t i, const struct platform_disk *d,
@@ -56,7 +62,7 @@ static void disks_json(struct json *j, uint32_t i, const struct platform_disk *d
 	json_u64(j, "errors", s->errors);
 	json_u64(j, "timeouts", s->timeouts);
 	json_u64(j, "in_flight", s->outstanding);
-	json_string(j, "fault", fault_name[s->fault]);
+	json_string(j, "fault", disk_fault_name(s->fault));
 	json_u64(j, "fault_left", s->fault_left);
 	json_object_end(j);
 }
@@ -106,21 +112,11 @@ static bool disk_of(const char *command, const char *word, uint32_t *index)
 	return false;
 }
 
-static bool number(const char *word, const char *what, uint32_t max, uint32_t *out)
-{
-	uint64_t v;
-
-	if (parse_u64(word, max, &v) != OK) {
-		command_error("disk-fault: %s \"%.20s\": use a number up to %u", what, word, max);
-		return false;
-	}
-	*out = (uint32_t)v;
-	return true;
-}
-
 void cmd_disk_fault(const struct command_args *a)
 {
-	uint32_t index, fault = DISK_FAULT_NONE, n = 0, ms = 0;
+	char error[DISK_FAULT_ERROR_BYTES];
+	struct disk_fault_wish w;
+	uint32_t index;
 
 	if (!hv_config.debug_commands) {
 		command_error("disk-fault: not in this configuration; write debug; at its top level");
@@ -128,22 +124,9 @@ void cmd_disk_fault(const struct command_args *a)
 	}
 	if (!disk_of("disk-fault", a->word[0], &index))
 		return;
-	while (fault <= DISK_FAULT_DELAY && strcmp(a->word[1], fault_name[fault]))
-		fault++;
-	if (fault > DISK_FAULT_DELAY) {
-		command_error("disk-fault: unknown \"%.20s\"; there are: read, write, delay, off",
-			a->word[1]);
-		return;
-	}
-	if (a->count != (fault == DISK_FAULT_NONE ? 2u : fault == DISK_FAULT_DELAY ? 4u : 3u)) {
-		command_error("disk-fault: use: disk-fault DISK read N | write N | delay N MS | off");
-		return;
-	}
-	if (fault != DISK_FAULT_NONE && !number(a->word[2], "count", FAULT_COUNT_MAX, &n))
-		return;
-	if (fault == DISK_FAULT_DELAY && !number(a->word[3], "delay in ms", FAULT_DELAY_MAX, &ms))
-		return;
-	if (platform_disk_inject(index, fault, n, ms) != OK)
+	if (disk_fault_parse(a->word + 1, a->count - 1, &w, error) != OK)
+		command_error("disk-fault: %s", error);
+	else if (platform_disk_inject(index, w.fault, w.count, w.delay_ms) != OK)
 		command_error("disk-fault: disk %u is not there", index);
 }
 

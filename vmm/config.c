@@ -68,6 +68,16 @@ static status_t take_sampling(struct config_parser *p, int node, const char *nam
 	return OK;
 }
 
+static status_t take_disk_fault(struct config_parser *p, int node, const char *name, void *to)
+{
+	const char *text = config_take_text(p, node, name);
+	char error[DISK_FAULT_ERROR_BYTES];
+
+	if (!text)
+		return ERR_FORMAT;
+	return disk_fault_parse_line(text, to, error) == OK ? OK : config_complain(p, node, name, "%s", error);
+}
+
 static status_t check_compatible(struct config_parser *p, int node, const char *name, void *to)
 {
 	(void)to;
@@ -96,7 +106,7 @@ static void list_names(const struct property *table, size_t count, char *buf, si
 static status_t take_properties(struct config_parser *p, int node, const struct property *table,
 	size_t count, void *base)
 {
-	char known[160];
+	char known[200];
 	uint32_t seen = 0;
 	int at;
 
@@ -302,6 +312,7 @@ static const struct property root_properties[] = {
 	{ "tax", config_take_u32, offsetof(struct config, tax_percent) },
 	{ "sampling", take_sampling, offsetof(struct config, sampling) },
 	{ "alloc-fault", config_take_u32, offsetof(struct config, alloc_fault) },
+	{ "disk-fault", take_disk_fault, offsetof(struct config, disk_fault) },
 	{ "swap", config_take_size, offsetof(struct config, swap_bytes) },
 	{ "compressed", config_take_size, offsetof(struct config, compressed_bytes) },
 };
@@ -334,6 +345,8 @@ static status_t check_whole(struct config_parser *p)
 			format_size(b, sizeof(b), c->reserve_bytes));
 	if (c->swap_bytes && c->disk_index == UINT32_MAX)
 		return config_complain(p, 0, "swap", "needs a disk; write disk { index = <1>; };");
+	if (c->disk_fault.fault != DISK_FAULT_NONE && c->disk_index == UINT32_MAX)
+		return config_complain(p, 0, "disk-fault", "needs a disk; write disk { index = <1>; };");
 	if (c->tax_percent > TAX_PERCENT_MAX)
 		return config_complain(p, 0, "tax", "is %u; should be 0 to %u percent", c->tax_percent,
 			TAX_PERCENT_MAX);

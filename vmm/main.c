@@ -180,6 +180,20 @@ static void arm_faults(void)
 		hv_config.alloc_fault);
 }
 
+/* Before the disk is first read: its header, for one, may be what cannot be. */
+static void arm_disk_fault(void)
+{
+	const struct disk_fault_wish *w = &hv_config.disk_fault;
+
+	if (w->fault == DISK_FAULT_NONE)
+		return;
+	if (platform_disk_inject(hv_config.disk_index, w->fault, w->count, w->delay_ms) == OK)
+		log_warn("disk-fault: the first %u requests to disk %u meet: %s", w->count, hv_config.disk_index,
+			disk_fault_name(w->fault));
+	else
+		log_warn("disk-fault: there is no disk %u", hv_config.disk_index);
+}
+
 static void start_guests(void)
 {
 	char error[CONFIG_ERROR_BYTES];
@@ -214,6 +228,7 @@ _Noreturn void hv_main(const struct handoff *h, const struct handoff_mem *map)
 		virt_several_cpus();
 	compression_init();
 	pool_init();
+	arm_disk_fault();
 	block_init(&hv_config);
 	ladder_init(&hv_config);
 	sharing_init();

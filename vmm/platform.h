@@ -82,6 +82,7 @@ struct disk_io {
 	/* the engine's */
 	struct disk_io *next;
 	uint64_t until_tsc, hold_tsc;
+	bool spoil; /* what is read is to be wrong */
 	enum { DISK_IO_WAITS, DISK_IO_IN_FLIGHT, DISK_IO_ENDED } phase;
 };
 /* OK: queued; done() will be called once. ERR_NOENT, ERR_RANGE, ERR_INVAL (buffer): it will not. Any CPU;
@@ -96,8 +97,9 @@ bool platform_disk_busy(void); /* requests are outstanding; a hint, without a lo
 bool platform_disk_ready(uint32_t index);
 
 /* Faults on request, for tests, whatever the driver: the next `count` reads or writes fail without the
- * hardware, or the next `count` of both end `delay_ms` late at least. Count 0, or NONE: no more. ERR_NOENT. */
-enum disk_fault { DISK_FAULT_NONE, DISK_FAULT_READ, DISK_FAULT_WRITE, DISK_FAULT_DELAY };
+ * hardware, or the next `count` reads succeed with a wrong bit in each page (CORRUPT), or the next `count` of reads and
+ * writes end `delay_ms` late at least. Count 0, or NONE: no more. ERR_NOENT. */
+enum disk_fault { DISK_FAULT_NONE, DISK_FAULT_READ, DISK_FAULT_WRITE, DISK_FAULT_CORRUPT, DISK_FAULT_DELAY };
 status_t platform_disk_inject(uint32_t index, enum disk_fault fault, uint32_t count, uint32_t delay_ms)
 	MUST_CHECK;
 

@@ -71,21 +71,31 @@ static bool inject(struct disk_io *io)
 	bool fail = false;
 
 	io->hold_tsc = 0;
+	io->spoil = false;
 	if (LIKELY(__atomic_load_n(&u->stats.fault, __ATOMIC_RELAXED) == DISK_FAULT_NONE) || !io->sectors)
 		return false;
 	spin_lock(&u->channel->lock);
 	enum disk_fault fault = u->stats.fault;
-	bool hit = fault == DISK_FAULT_DELAY || fault == (io->write ? DISK_FAULT_WRITE : DISK_FAULT_READ);
+	bool hit = fault == DISK_FAULT_DELAY || fault == (io->write ? DISK_FAULT_WRITE : DISK_FAULT_READ) ||
+		(fault == DISK_FAULT_CORRUPT && !io->write);
 
 	if (hit) {
-		fail = fault != DISK_FAULT_DELAY;
-		if (!fail)
+		fail = fault == DISK_FAULT_READ || fault == DISK_FAULT_WRITE;
+		io->spoil = fault == DISK_FAULT_CORRUPT;
+		if (fault == DISK_FAULT_DELAY)
 			io->hold_tsc = platform_tsc() + platform_ms_to_tsc(u->stats.fault_delay_ms);
 		if (!--u->stats.fault_left)
 			__atomic_store_n(&u->stats.fault, DISK_FAULT_NONE, __ATOMIC_RELAXED);
 	}
 	spin_unlock(&u->channel->lock);
 	return fail;
+}
+
+/* One bit of each page that was read. */
+static void spoil(const struct disk_io *io)
+{
+	for (uint32_t at = 0; at < io->sectors * 512u; at += (uint32_t)PAGE_BYTES)
+		((uint8_t *)io->buf)[at] ^= 0x10;
 }
 
 status_t platform_disk_inject(uint32_t index, enum disk_fault fault, uint32_t count, uint32_t delay_ms)
@@ -138,6 +148,8 @@ static void count(struct disk_unit *u, const struct disk_io *io)
 /* Its status is final. Synchronous ones are looked for by their caller. */
 static void end_io(struct disk_channel *c, struct disk_io *io)
 {
+	if (UNLIKELY(io->spoil) && !io->status)
+		spoil(io);
 	spin_lock(&c->lock);
 	if (io->sectors)
 		count(&units[io->disk], io);

@@ -67,6 +67,7 @@ static void test_demo(void **state)
 	FLAG("no-scrub-idle");
 	FLAG("debug");
 	CELL("alloc-fault", 7);
+	TEXT("disk-fault", "delay 10  200");
 	NODE("disk");
 	CELL("index", 1);
 	END;
@@ -91,6 +92,9 @@ static void test_demo(void **state)
 	assert_int_equal(finish(), OK);
 	assert_true(c.pool_bytes == MIB(120) && c.reserve_bytes == MIB(2) && !c.scrub_idle);
 	assert_int_equal(c.alloc_fault, 7);
+	assert_int_equal(c.disk_fault.fault, DISK_FAULT_DELAY);
+	assert_int_equal(c.disk_fault.count, 10);
+	assert_int_equal(c.disk_fault.delay_ms, 200);
 	assert_true(c.debug_commands && c.disk_index == 1 && c.guest_count == 11);
 	assert_string_equal(c.guest[0].name, "vm0");
 	assert_string_equal(c.guest[9].name, "vm9");
@@ -139,6 +143,22 @@ static void test_tax_and_sampling(void **state)
 		assert_int_equal(finish(), OK);
 		assert_true(c.tax_percent == tax);
 	}
+	root_property("disk-fault", "read 5", 0);
+	bad("disk-fault", "needs a disk");
+	root_property("disk-fault", "melt 5", 0);
+	bad("disk-fault", "unknown \"melt\"; there are: read, write, corrupt");
+	root_property("disk-fault", "delay 5", 0);
+	bad("disk-fault", "use: read N");
+	root_property("disk-fault", "read 5 6 7 8", 0);
+	bad("disk-fault", "use: read N");
+	root_property("disk-fault", " ", 0);
+	bad("disk-fault", "use: read N");
+	root_property("disk-fault", "write 1000001", 0);
+	bad("disk-fault", "use a number up to 1000000");
+	root_property("disk-fault", "delay 5 60001", 0);
+	bad("disk-fault", "use a number up to 60000");
+	root_property("disk-fault", "read 1                                                   ", 0);
+	bad("disk-fault", "is longer than 47");
 	root_property("tax", NULL, 100);
 	bad("tax", "is 100; should be 0 to 99");
 	for (uint32_t way = 0; way < 3; way++) {
