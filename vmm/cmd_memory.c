@@ -7,6 +7,19 @@
 #include "vmm/overcommit.h"
 #include "vmm/sched.h"
 
+/* What becomes of a guest that no balloon makes smaller, or larger. */
+static void say_no_driver(const struct guest *g, uint64_t pages)
+{
+	char holds[16];
+
+	if (p2m_resident(&g->p2m) > pages)
+		console_printf("; it has no balloon driver: %s", g->config.deadline_ms ? "its own pages are taken" :
+			"by its deadline, 0, nothing is taken from it");
+	else
+		console_printf("; it has no balloon driver, and holds only %s",
+			format_size(holds, sizeof(holds), p2m_resident(&g->p2m) * PAGE_BYTES));
+}
+
 static void set_one(struct guest *g, uint64_t bytes)
 {
 	char wanted[16], got[16];
@@ -21,7 +34,7 @@ static void set_one(struct guest *g, uint64_t bytes)
 	else if (size < pages)
 		console_printf(" (all it has; %s was asked)", wanted);
 	if (!g->balloon.page)
-		console_printf("; it has no balloon driver: its own pages are taken");
+		say_no_driver(g, size);
 	else if (g->state != GUEST_RUNNING)
 		console_printf("; it does not run: its balloon cannot move now");
 	console_printf("\n");

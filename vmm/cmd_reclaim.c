@@ -272,6 +272,7 @@ static void state_json(const struct frame_counts *f, const char *level, const st
 	json_u64(&j, "reads", s->reads);
 	json_u64(&j, "read_pages", s->read_pages);
 	json_u64(&j, "from_buffer", s->from_buffer);
+	json_u64(&j, "unwritten", s->unwritten);
 	json_u64(&j, "write_errors", s->write_errors);
 	json_u64(&j, "read_errors", s->read_errors);
 	json_u64(&j, "checksum_errors", s->checksum_errors);

@@ -204,21 +204,38 @@ static bool may_swap(const struct guest *g)
 	return fair_use(g, g->p2m.pages[P2M_SWAPPED], n.used, n.slots);
 }
 
-/* Nothing that it holds found room: what would help. */
+static const char *store_text(const struct guest *g)
+{
+	if (zstore_frames() >= ladder.zstore_max)
+		return "the compressed store is full";
+	return may_compress(g) ? "its pages do not compress enough" :
+				 "it has its part of the compressed store";
+}
+
+static const char *swap_text(const struct guest *g)
+{
+	struct swap_counts n;
+
+	if (!ladder.swap)
+		return "there is no swap";
+	swap_counts(&n);
+	if (n.failed)
+		return "swap has failed: its disk takes no writes";
+	if (!n.on)
+		return "swap is off";
+	return n.used < n.slots && !may_swap(g) ? "it has its part of swap" : "swap is full";
+}
+
+/* Nothing that it holds found room: what would help. CPU 0's, until it is called again. */
 static const char *full_text(const struct guest *g)
 {
-	bool room = ladder.compress && zstore_frames() < ladder.zstore_max;
+	static char text[100];
 
 	if (!ladder.swap && !ladder.compress)
 		return "there is neither swap nor a compressed store";
-	if (!ladder.swap)
-		return room ? "its pages do not compress enough, and there is no swap" :
-			      "the compressed store is full, and there is no swap";
-	if (!swap_is_on())
-		return room ? "its pages do not compress enough, and swap is off" :
-			      "the compressed store is full, and swap is off";
-	return may_swap(g) ? "the compressed store and swap are full" :
-			     "it has its part of the compressed store and of swap";
+	fmt_snprintf(text, sizeof(text), "%s, and %s",
+		ladder.compress ? store_text(g) : "nothing is compressed", swap_text(g));
+	return text;
 }
 
 /* Once in a while: the operator can ask mem-why. */

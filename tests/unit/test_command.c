@@ -205,7 +205,17 @@ static void memory(void **state)
 {
 	(void)state;
 	struct guest *g = guest_find("vm0");
+	uint32_t deadline = g->config.deadline_ms;
+
+	says("mem-set vm0 16M", "vm0: 16M; it has no balloon driver, and holds only ");
+	for (uint64_t gfn = 0; gfn < 2050; gfn++)
+		(void)fake_hv_touch(g, gfn << PAGE_SHIFT, P2M_WRITE);
+	g->config.deadline_ms = 2000;
 	says("mem-set vm0 8M", "vm0: 8M; it has no balloon driver: its own pages are taken");
+	says("mem-set vm0 9M", "vm0: 9M; it has no balloon driver, and holds only 8");
+	g->config.deadline_ms = 0;
+	says("mem-set vm0 8M", "vm0: 8M; it has no balloon driver: by its deadline, 0, nothing is taken");
+	g->config.deadline_ms = deadline;
 	struct toy *toy = toy_new(g, true);
 	assert_string_equal(cmd("mem-set vm0 6144"), "vm0: 6M\n");
 	says("mem-set vm0 1M", "vm0: 4M (its min; 1M was asked)");
