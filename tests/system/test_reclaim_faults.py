@@ -1,0 +1,237 @@
+"""The ladder while its disk misbehaves: writes that fail, a disk that is late, pages that come back wrong or not at all.
+Nobody loses a byte or stops but the owner of a page that is lost; the console says what is wrong, once.
+One machine, in order. Swap that is full: test_faults.py; drivers and single requests: test_disk.py."""
+import re
+
+from hogs import rows, wait_for
+
+BACKENDS = ("svm",)  # nothing here is the processor's
+# Nobody but `free` has a driver, so that a target is due at once. mute's random third alone is more than its least.
+CONFIG = """/dts-v1/;
+/ {
+	compatible = "aerostat,config-1";
+	pool = "56M";
+	swap = "48M";
+	debug;
+	disk { index = <1>; };
+	guests {
+		mute { memory = "16M"; min = "4M"; kernel = "guest.elf"; cmdline = "run=still:13M:8M balloon=absent"; };
+		other { memory = "16M"; min = "4M"; kernel = "guest.elf"; cmdline = "run=still:6M:8M balloon=absent"; };
+		free { memory = "16M"; min = "4M"; kernel = "guest.elf"; cmdline = "run=hog:2M"; };
+	};
+};
+"""
+LEAST_KIB = 4096
+DELAY_MS = 60
+PAST_MS = 2500  # beside another emulator on the same two cores
+FAILED = "swap: disk 1 does not take writes"
+LOST = r"its page at 0x[0-9a-f]+ is lost: swap slot \d+, "
+
+
+def swap(machine):
+    return machine.cmd_json("mem-state")["swap"]
+
+
+def disk(machine):
+    return next(d for d in machine.cmd_json("disks")["disks"] if d["disk"] == 1)
+
+
+def why(machine, guest):
+    return machine.cmd_json(f"mem-why {guest}")
+
+
+def now_ms(machine):
+    return machine.cmd_json("uptime")["uptime_ms"]
+
+
+def audit(machine):
+    """As JSON: a line of the log may come at any time here."""
+    report = machine.cmd_json("mem-audit", 120)
+    assert report["problems"] == 0, report["messages"]
+
+
+def told(machine, what):
+    """How often the log has this. The first line that it ever had says that it is whole."""
+    log = ""
+    for _ in range(5):
+        log = machine.cmd("dmesg")
+        if "Aerostat on " in log:
+            return log.count(what)
+    raise AssertionError(f"no log:\n{log[-500:]}")
+
+
+def passes(machine, guest):
+    """Of the guest's only process, which has found no wrong byte."""
+    found = [r.split() for r in machine.guest_shell(guest, "ps", 120).splitlines() if re.search(r" (still|hog) ", r)]
+    assert len(found) == 1, f"{guest}: {found}"
+    row = found[0]
+    assert row[1] in ("run", "sleep", "new") and row[7] == "0", row
+    return int(row[6])
+
+
+def reads_on(machine, *guests, seconds=240):
+    """Each reads all its memory again, twice: once may have begun before."""
+    before = {g: passes(machine, g) for g in guests}
+    for guest in guests:
+        wait_for(f"{guest}: two more passes", lambda g=guest: passes(machine, g) >= before[g] + 2, seconds)
+
+
+def is_small(machine, guest="mute", kib=LEAST_KIB):
+    return why(machine, guest)["resident_kib"] <= kib
+
+
+def stopped(machine):
+    return {name: row["reason"] for name, row in rows(machine).items() if row["state"] != "running"}
+
+
+def on_swap(machine, guest):
+    return why(machine, guest)["swapped_kib"]
+
+
+def grow(machine, guest):
+    """All its memory again, and it is in it."""
+    machine.cmd(f"mem-set {guest} 16M")
+    reads_on(machine, guest)
+
+
+def test_a_boot_with_a_disk_that_cannot_be_read(own_machine):  # first: the others' machine keeps its slot
+    """By configuration: without its first page there is no swap and no disk for guests; those without one run."""
+    m = own_machine
+    with_disk = '\n\t\tpager { memory = "16M"; min = "4M"; kernel = "guest.elf"; disk = "32M"; };\n\t};\n};\n'
+    m.boot(config=CONFIG.replace("debug;", 'debug; disk-fault = "read 1";').replace("\n\t};\n};\n", with_disk))
+    log = m.cmd("dmesg")
+    assert "disk-fault: the first 1 requests to disk 1 meet: read" in log, log
+    assert "no swap: 48M are wanted on disk 1, but it cannot be read" in log, log
+    assert "not started: guest pager wants a disk of 32M on disk 1, but it cannot be read" in log, log
+    assert set(rows(m)) == {"mute", "other", "free"}
+    assert disk(m)["errors"] == 1 and disk(m)["fault"] == "off"
+    wait_for("the others run", lambda: passes(m, "free") >= 1)
+    audit(m)
+    m.shutdown()
+
+
+def test_writes_that_fail(machine):
+    m = machine
+    wait_for("both have all their memory", lambda: min(passes(m, g) for g in ("mute", "other")) >= 1, 240)
+    m.cmd("disk-fault 1 write 100000")
+    m.cmd(f"mem-set mute {LEAST_KIB}K")
+    wait_for("swap is given up", lambda: swap(m)["failed"])
+    s = swap(m)
+    assert not s["on"] and s["write_errors"] >= 3 and s["unwritten"] > 0, s
+    wait_for("mem-why says so", lambda: "swap has failed" in why(m, "mute")["limit"], 60)
+    # Others reach theirs by other rungs: other's zero pages and text, free's balloon.
+    m.cmd("mem-set other 6M")
+    m.cmd("mem-set free 8M")
+    wait_for("other's target", lambda: is_small(m, "other", 6 << 10))
+    wait_for("free's target", lambda: is_small(m, "free", 8 << 10))
+    reads_on(m, "free", "other", "mute")  # mute, too: what could not be written is served from where it is
+    assert stopped(m) == {}
+    audit(m)
+    s = swap(m)
+    assert s["failed"] and s["used"] == on_swap(m, "mute") // 4 + on_swap(m, "other") // 4, s
+    assert told(m, FAILED) == 1
+    # The operator tries too early: that is told once more, and nothing else changes.
+    m.cmd("swap on")
+    wait_for("it fails again", lambda: swap(m)["failed"] and told(m, FAILED) == 2)
+    assert swap(m)["write_errors"] > s["write_errors"]
+    audit(m)
+
+
+def test_the_disk_comes_back(machine):
+    m = machine
+    assert swap(m)["failed"]
+    m.cmd("disk-fault 1 off")
+    m.cmd("swap on")
+    wait_for("the target is reached after all", lambda: is_small(m))
+    s = swap(m)
+    assert s["on"] and not s["failed"] and s["used"] > 0, s
+    wait_for("what was kept is written", lambda: swap(m)["unwritten"] <= 16, 60)  # an open buffer may be left
+    audit(m)
+    m.cmd("mem-set other 16M")
+    grow(m, "mute")
+    assert told(m, FAILED) == 2
+    audit(m)
+
+
+def test_a_slow_disk(machine):
+    """Targets are late by what the disk is late, and nobody else is."""
+    m = machine
+    m.cmd("pause mute")  # its own reads would be late, too
+    writes, since = swap(m)["writes"], now_ms(m)
+    m.cmd(f"disk-fault 1 delay 100000 {DELAY_MS}")
+    m.cmd(f"mem-set mute {LEAST_KIB}K")
+    wait_for("the target", lambda: is_small(m))
+    took, writes = now_ms(m) - since, swap(m)["writes"] - writes
+    assert writes >= 20, writes
+    assert took <= writes * DELAY_MS + PAST_MS, f"{took} ms for {writes} writes that take {DELAY_MS} ms"
+    m.cmd("unpause mute")
+    reads = disk(m)["reads"]
+    before = passes(m, "free"), now_ms(m)
+    wait_for("free goes on", lambda: passes(m, "free") >= before[0] + 20, 120)
+    wait_for("mute reads from swap", lambda: disk(m)["reads"] > reads + 20, 120)
+    with_slow = (passes(m, "free") - before[0]) / (now_ms(m) - before[1])
+    assert disk(m)["fault"] == "delay"
+    m.cmd("disk-fault 1 off")
+    grow(m, "mute")
+    before = passes(m, "free"), now_ms(m)
+    wait_for("free, with nobody at the disk", lambda: passes(m, "free") >= before[0] + 20, 120)
+    alone = (passes(m, "free") - before[0]) / (now_ms(m) - before[1])
+    assert with_slow > alone / 5, f"{with_slow * 1000:.1f} passes a second, {alone * 1000:.1f} without"
+    audit(m)
+
+
+def loses_a_page(machine, fault, reason):
+    """With both guests' pages on swap all reads go wrong while mute alone runs: it stops, says why, and nothing else
+    is lost. It runs again when it is created again."""
+    m = machine
+    for guest in ("mute", "other"):
+        m.cmd(f"mem-set {guest} {LEAST_KIB}K")
+    for guest in ("mute", "other"):
+        wait_for(f"{guest} is small", lambda g=guest: is_small(m, g))
+        wait_for(f"{guest} is on swap", lambda g=guest: on_swap(m, g) > 256)
+    m.cmd("pause other")
+    m.cmd(f"disk-fault 1 {fault} 100000")
+    wait_for("mute stops", lambda: "mute" in stopped(m), 120)
+    row = rows(m)["mute"]
+    assert row["state"] == "crashed" and re.search(LOST + reason, row["reason"]), row
+    slot = int(re.search(r"swap slot (\d+)", row["reason"]).group(1))
+    assert slot < swap(m)["slots"], row
+    assert told(m, row["reason"]) == 1
+    m.cmd("disk-fault 1 off")
+    audit(m)
+    m.cmd("unpause other")
+    assert set(stopped(m)) == {"mute"}
+    free = passes(m, "free")
+    grow(m, "other")
+    assert passes(m, "free") > free
+    m.cmd("destroy mute", 120)
+    assert on_swap(m, "other") // 4 == swap(m)["used"], "slots of the dead"
+    audit(m)
+    m.cmd("create mute", 120)
+    wait_for("mute runs again", lambda: passes(m, "mute") >= 1, 240)
+    audit(m)
+
+
+def test_pages_that_come_back_wrong(machine):
+    loses_a_page(machine, "corrupt", "its checksum is wrong")
+    assert swap(machine)["checksum_errors"] >= 3 and swap(machine)["read_errors"] == 0
+
+
+def test_reads_that_fail(machine):
+    loses_a_page(machine, "read", "it cannot be read")
+    assert swap(machine)["read_errors"] >= 3
+
+
+def test_one_error_is_tried_again(machine):
+    """A single one, of each kind, costs nobody anything."""
+    m = machine
+    m.cmd(f"mem-set mute {LEAST_KIB}K")
+    wait_for("mute is small", lambda: is_small(m))
+    for fault in ("corrupt", "read", "write"):
+        m.cmd(f"disk-fault 1 {fault} 1")
+        wait_for(f"a {fault} error", lambda: disk(m)["fault"] == "off", 120)
+        reads_on(m, "mute")
+        assert stopped(m) == {}
+    assert swap(m)["on"]
+    audit(m)
+    m.shutdown()
