@@ -94,10 +94,14 @@ static uint64_t now(void)
 	return ++ticks;
 }
 
+/* A step asks for the time before it looks at a page and when it has put its content away: tests act there as
+ * other CPUs would, between look and settle. */
+static uint64_t (*step_clock)(void) = now;
+
 static void step(uint32_t g, uint64_t pages, uint64_t rest)
 {
 	struct reclaim_order o = { .pages = pages, .now = now(), .rest_ticks = rest, .compress = true,
-		.swap = true, .clock = now, .p2m_of = p2m_of };
+		.swap = true, .clock = step_clock, .p2m_of = p2m_of };
 	uint32_t freed;
 
 	(void)reclaim_step(&ladder[g], &guest[g], &o, &freed);
@@ -610,6 +614,59 @@ static void shared_pages_go_when_there_is_nothing_else(void **state)
 		read_page(2, gfn);
 }
 
+/* ---- between look and settle ----------------------------------------------------------------------- */
+
+static uint32_t asked;
+
+static uint64_t write_what_was_put_away(void)
+{
+	if (++asked == 2) {
+		write_page(2, 3, 7);
+		assert_int_equal(state_of(2, 3), P2M_RAM);
+	}
+	return now();
+}
+
+/*
+ * A SHARED page is put away without being unmapped. Its guest then writes to it, which takes the frame over; the next page
+ * of the ring is like it, and finds it by an old hint: it would be SHARED again, in the same frame, and what was put away
+ * of it before would be taken for its content.
+ */
+static void a_shared_page_that_is_shared_again_is_another(void **state)
+{
+	struct evict_page *held = ladder[2].held;
+	uint32_t n;
+
+	(void)state;
+	write_page(2, 3, 7);
+	assert_int_equal(merge(2, 3), MERGE_UNIQUE); /* the hint */
+	write_page(2, 3, 5);
+	write_page(2, 9, 5);
+	assert_int_equal(merge(2, 9), MERGE_UNIQUE);
+	assert_int_equal(merge(2, 3), MERGE_SHARED);
+	write_page(2, 9, 11); /* a copy: page 3 is the last one of the frame */
+	write_page(2, 40, 7);
+	mfn_t frame = frame_at_gfn(2, 3);
+
+	assert_int_equal(p2m_hold_shared(&guest[2], GFN(3), 1, held), 1);
+	assert_int_equal(p2m_hold(&guest[2], GFN(40), 1, held + 1, &n), EVICT_PAGES);
+	assert_int_equal(n, 1);
+	ladder[2].count = 2;
+	asked = 0;
+	step_clock = write_what_was_put_away;
+	step(2, 2, 0);
+	step_clock = now;
+	assert_true(asked >= 2);
+	read_page(2, 3);
+	assert_int_equal(frame_at_gfn(2, 3).v, frame.v);
+	fake_audit_clean(all, GUESTS);
+	step(2, 1, 0);
+	read_page(2, 40);
+	read_page(2, 3);
+	read_page(2, 9);
+	fake_audit_clean(all, GUESTS);
+}
+
 /* ---- everything at random ------------------------------------------------------------------------- */
 
 static void balloon_some(uint32_t g, uint64_t gfn, bool block)
@@ -721,6 +778,85 @@ static void a_million_random_steps(void **state)
 	assert_true(reclaim_total.pages[RECLAIM_SHARE] > 1000 && most > 10);
 }
 
+/* One access of another CPU's, at once or not at all. */
+static void one_of_another_cpu(uint64_t r)
+{
+	uint32_t g = (uint32_t)(r >> 8) % GUESTS, k = (uint32_t)(r >> 40) % 12;
+	uint64_t gfn = (r >> 24) % 40, page[PAGE_BYTES / 8];
+	uint32_t access = r >> 60 & 1 ? P2M_WRITE : P2M_READ;
+
+	if (ballooned[g][gfn])
+		return;
+	if (r % 8 == 0) {
+		balloon_some(g, gfn, false);
+	} else if (r % 8 == 1) {
+		content(g, gfn, k, page);
+		if (p2m_copy_to(&guest[g], gfn_to_gpa(GFN(gfn)), page, PAGE_BYTES) == OK)
+			kind[g][gfn] = k;
+	} else {
+		uint64_t *at = fake_guest_access(&guest[g], gfn_to_gpa(GFN(gfn)), access);
+
+		if (!at && p2m_fault(&guest[g], gfn_to_gpa(GFN(gfn)), access) == P2M_FAULT_MAPPED)
+			at = fake_guest_access(&guest[g], gfn_to_gpa(GFN(gfn)), access);
+		if (at)
+			expect_page(g, gfn, at);
+		if (at && access == P2M_WRITE) {
+			kind[g][gfn] = k;
+			content(g, gfn, k, at);
+		}
+	}
+}
+
+static uint64_t meddle(void)
+{
+	for (uint32_t n = (uint32_t)(test_random(&seed) % 4); n; n--)
+		one_of_another_cpu(test_random(&seed));
+	return now();
+}
+
+/* Few pages of few contents, so that a page is touched, held again, shared and shared again while it is in the ring, more than
+ * once by the same name, and between the look at it and what becomes of it. */
+static void what_was_looked_at_before_a_write_is_never_settled(void **state)
+{
+	uint64_t back = reclaim_total.wanted_back, gone = 0, shared = reclaim_total.pages[RECLAIM_SHARE];
+
+	(void)state;
+	for (uint32_t i = 0; i < 400000; i++) {
+		uint64_t r = test_random(&seed);
+		uint32_t g = (uint32_t)(r >> 8) % GUESTS;
+
+		if (r % 8 < 3)
+			one_of_another_cpu(test_random(&seed));
+		else if (r % 8 < 5)
+			(void)merge(g, (r >> 24) % 40);
+		else if (r % 64 == 5)
+			reclaim_let_go(&ladder[g], &guest[g]);
+		else if (r % 8 == 6)
+			answer();
+		else {
+			step_clock = meddle;
+			step(g, (r >> 30) % 40, (r >> 36) % 20);
+			step_clock = now;
+		}
+		if (i % 32 == 0)
+			read_page((uint32_t)(r >> 50) % GUESTS, (r >> 40) % 40);
+		if (i % 20000 == 0)
+			fake_audit_clean(all, GUESTS);
+	}
+	fake_audit_clean(all, GUESTS);
+	for (uint32_t g = 0; g < GUESTS; g++)
+		for (uint64_t gfn = 0; gfn < 40; gfn++)
+			read_page(g, gfn);
+	for (uint32_t g = 0; g < GUESTS; g++)
+		for (uint32_t rung = 0; rung < RECLAIM_RUNGS; rung++)
+			gone += ladder[g].n.pages[rung];
+	print_message("%llu pages went, %llu of them to be shared, %llu were wanted back\n", (unsigned long long)gone,
+		(unsigned long long)(reclaim_total.pages[RECLAIM_SHARE] - shared),
+		(unsigned long long)(reclaim_total.wanted_back - back));
+	assert_true(gone > 5000 && reclaim_total.wanted_back > back + 5000);
+	assert_true(reclaim_total.pages[RECLAIM_SHARE] > shared + 500);
+}
+
 /* ---- several CPUs --------------------------------------------------------------------------------- */
 
 #define THREADS 2u
@@ -812,6 +948,8 @@ int main(void)
 		TEST(a_merge_that_is_disturbed_leaves_all_as_it_was),
 		TEST(the_ladder_shares_before_it_compresses),
 		TEST(shared_pages_go_when_there_is_nothing_else),
+		TEST(a_shared_page_that_is_shared_again_is_another),
+		TEST(what_was_looked_at_before_a_write_is_never_settled),
 		TEST(a_million_random_steps),
 		TEST(cpus_write_while_another_merges),
 	};
