@@ -12,6 +12,7 @@
 #define IN_BYTES    1024u
 #define POLL_KEYS   64u  /* bytes taken a poll: a pasted line does not hold up guests */
 #define ATTACH_BYTES 512u
+#define ROW_BYTES   (LINEEDIT_COLUMNS + 1)
 #define KEY_DETACH  0x1d /* Ctrl-] */
 
 /* Owner: CPU 0, from the scheduler's loop. */
@@ -22,6 +23,8 @@ static struct {
 	char in[IN_BYTES];   /* keys that came while the port was busy with output */
 	uint32_t in_head, in_tail;
 	uint16_t attached;   /* guest id whose console is shown; 0: none */
+	char row[ROW_BYTES]; /* what it has said of a line that has not ended */
+	uint32_t row_bytes;
 	bool ready;          /* prompt and line may be on the screen */
 	bool running;        /* a command runs: they are not */
 } con;
@@ -84,11 +87,29 @@ static void edit_out(void *ctx, const char *s, size_t n)
 	console_write(s, n);
 }
 
+/* A guest's line that has not ended gives way to a log line, too, if it can be drawn again. */
+static void log_amid_guest(const char *line, size_t n)
+{
+	bool fits = con.row_bytes < ROW_BYTES;
+
+	if (con.row_bytes)
+		console_printf("%s", fits ? "\r\x1b[K" : "\n");
+	console_write(line, n);
+	if (fits)
+		console_write(con.row, con.row_bytes);
+	else
+		con.row_bytes = 0;
+}
+
 /* A log line comes above the line being typed, which is drawn again below it. */
 static void log_line(const char *line, size_t n)
 {
 	bool typing = con.ready && !con.running && !con.attached;
 
+	if (con.attached && !con.running) {
+		log_amid_guest(line, n);
+		return;
+	}
 	if (typing)
 		lineedit_hide(&con.edit);
 	console_write(line, n);
@@ -118,6 +139,7 @@ void console_attach(struct guest *g)
 {
 	console_printf("-- %s: Ctrl-] returns --\n", g->config.name);
 	con.attached = g->id;
+	con.row_bytes = 0;
 }
 
 static struct guest *attached_guest(void)
@@ -135,6 +157,15 @@ static void detach(const char *why)
 	lineedit_start(&con.edit);
 }
 
+/* Full: longer than a row. */
+static void note_row(char c)
+{
+	if (c == '\n')
+		con.row_bytes = 0;
+	else if (con.row_bytes < ROW_BYTES)
+		con.row[con.row_bytes++] = c;
+}
+
 /* Its output goes to the screen as fast as the port takes it, no faster: the ring holds the rest. */
 static bool show_guest(struct guest *g)
 {
@@ -150,6 +181,7 @@ static bool show_guest(struct guest *g)
 		if (text[i] == '\n')
 			put('\r');
 		put(text[i]);
+		note_row(text[i]);
 	}
 	return n != 0;
 }

@@ -140,11 +140,22 @@ static void wait(unsigned int count, char **words)
 	irq_on();
 }
 
+/* In one piece: what processes say in the meantime comes before it or behind it. */
 static void echo(unsigned int count, char **words)
 {
-	for (unsigned int i = 1; i < count; i++)
-		print("%s%s", words[i], i + 1 < count ? " " : "");
-	print("\n");
+	char text[160]; /* as long as a line */
+	size_t n = 0;
+
+	for (unsigned int i = 1; i < count; i++) {
+		size_t bytes = MIN(strlen(words[i]), sizeof(text) - 2 - n);
+
+		memcpy(text + n, words[i], bytes);
+		n += bytes;
+		if (i + 1 < count && n < sizeof(text) - 2)
+			text[n++] = ' ';
+	}
+	text[n] = '\0';
+	print("%s\n", text);
 }
 
 static void uptime(unsigned int count, char **words)

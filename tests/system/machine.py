@@ -4,6 +4,7 @@
     m.boot(config="demo")                  # waits for the prompt
     text = m.cmd("list")                   # what it printed, up to the next prompt
     data = m.cmd_json("list")              # the same with -j, as Python objects
+    m.wait_log("vm0 crashed")              # a line of the hypervisor's log
     text = m.guest_shell("vm0", "free")    # a command on a guest's own shell
     m.audit()                              # mem-audit; fails the test if it is not clean
     m.shutdown()                           # or close(), which only ends the emulator
@@ -38,6 +39,9 @@ CPUS = int(os.environ.get("AEROSTAT_CPUS", "1"))
 FLAVOUR = os.environ.get("AEROSTAT_FLAVOUR", f"{BACKEND}{CPUS if CPUS > 1 else ''}")  # in the names of logs
 EMULATORS = {"vmx": "bochs", "svm": "qemu"}
 COMMAND_SECONDS = 60
+CLEAR_LINE = "\x15"  # Ctrl-U: an empty line, and the prompt drawn again
+HIDDEN = re.compile(r"[^\n]*\r\x1b\[K")  # the prompt and the line being typed give way to a line of the log
+LOG_LINE = re.compile(r"\[ *\d+\.\d{6}\] .*")
 ANSI = re.compile(r"\x1b(\[[0-9;=?]*[A-Za-z]|[()][A-Z0-9])")
 
 
@@ -76,6 +80,11 @@ def plain(text):
     return ANSI.sub("", text).replace("\r", "")
 
 
+def screen(text):
+    """The lines that stay: without what was drawn and taken away again."""
+    return plain(HIDDEN.sub("", text)).split("\n")
+
+
 def config_path(config, folder):
     """A path, a name in boot/configs or tests/system, or the .dts text itself."""
     if "{" in str(config):
@@ -110,7 +119,8 @@ class Machine:
         self.log = open(OUT / f"{self.name}.log", "a", encoding="utf-8", errors="replace")
         self.log.write(f"\n==== boot/run {' '.join(args)}\n")
         self.child = pexpect.spawn(str(RUN), args, encoding="utf-8", codec_errors="replace", echo=False,
-                                   timeout=COMMAND_SECONDS, maxread=65536, searchwindowsize=4096)
+                                   timeout=COMMAND_SECONDS, maxread=2048,  # less than what is searched
+                                   searchwindowsize=4096)
         self.child.delaybeforesend = None
         self.child.logfile_read = self.log
         return self
@@ -146,7 +156,7 @@ class Machine:
 
     def shutdown(self):
         """The console's own `shutdown`; the machine must end well."""
-        self.child.send("shutdown\r")
+        self.child.send(CLEAR_LINE + "shutdown\r")
         code, text = self.wait_exit()
         if code != 0:
             raise MachineError(f"{self.name}: shutdown ended with status {code}:\n{text[-2000:]}")
@@ -166,26 +176,53 @@ class Machine:
                                f"{plain(self.child.before or '')[-3000:]}") from None
         return plain(self.child.before)
 
-    def cmd(self, line, seconds=COMMAND_SECONDS):
-        """Types a line at the prompt; returns what it printed, without the echo."""
-        self.child.send(line + "\r")
-        # With line editing the prompt may be drawn again while the line is echoed, so the answer
-        # begins after the first newline; the next prompt stands at the start of a line.
-        self.wait("\r?\n", seconds)
-        text = "\n" + plain(self._until_prompt(seconds))
-        return text.strip("\n")
+    def type(self, keys="", seconds=COMMAND_SECONDS):
+        """Types keys at the prompt; returns all lines on the screen from there to the next prompt.
 
-    def _until_prompt(self, seconds):
-        self.wait(re.compile(r"(^|[\r\n])(\x1b\[[0-9;]*[A-Za-z])*" + re.escape(PROMPT)), seconds)
-        return self.child.before
+        A line of the log may come at any time: it takes prompt and line away and draws them again below itself. So
+        neither a prompt nor a new line tells where an answer ends. What does: a word that nobody typed before, which
+        stands behind a prompt once all before it was done; Ctrl-U then takes it away."""
+        self.marks += 1
+        mark = f"~{self.marks}~"
+        self.child.send(f"{CLEAR_LINE}{keys}{mark}{CLEAR_LINE}")
+        self.wait(PROMPT + mark, seconds, exact=True)
+        return screen(self.child.before)[:-1]
+
+    def cmd(self, line, seconds=COMMAND_SECONDS):
+        """Types a line (or keys that make one); returns what it printed, without the echo and lines of the log."""
+        lines = self.type(line + "\r", seconds)
+        echoes = [n for n, text in enumerate(lines) if text.startswith(PROMPT)]
+        if not echoes:
+            raise MachineError(f"{self.name}: `{line}` was not echoed:\n" + "\n".join(lines))
+        answer = lines[echoes[-1] + 1:]
+        if line.split()[:1] != ["dmesg"]:
+            answer = [text for text in answer if not LOG_LINE.fullmatch(text)]
+        return "\n".join(answer).strip("\n")
+
+    def wait_log(self, pattern, seconds=COMMAND_SECONDS, since=0):
+        """Waits for a line of the log, which may have come already (`since`: an earlier said()); returns its match."""
+        deadline = time.monotonic() + seconds
+        while True:
+            self.type()
+            self.log.flush()
+            with open(self.log.name, encoding="utf-8", errors="replace") as f:
+                f.seek(since)
+                lines = screen(f.read())
+            found = [m for m in (re.search(pattern, text) for text in lines if LOG_LINE.match(text)) if m]
+            if found:
+                return found[0]
+            if time.monotonic() > deadline:
+                raise MachineError(f"{self.name}: {pattern!r} was not logged within {seconds} s:\n" + "\n".join(lines[-20:]))
+            time.sleep(0.2)
+
+    def said(self):
+        """A place in the transcript, for wait_log()."""
+        self.log.flush()
+        return self.log.tell()
 
     def cmd_json(self, line, seconds=COMMAND_SECONDS):
         """The same with -j: one JSON object."""
         text = self.cmd(f"{line} -j", seconds)
-        for _ in range(5):  # a line of the log in between draws the prompt again, and the answer is behind it
-            if "{" in text:
-                break
-            text += "\n" + plain(self._until_prompt(seconds))
         start = text.find("{")
         if start < 0:
             raise MachineError(f"{self.name}: `{line} -j` printed no JSON object:\n{text[-1000:]}")
@@ -205,8 +242,10 @@ class Machine:
 
     def attach(self, guest, seconds=COMMAND_SECONDS):
         """To a guest's console, at its shell's prompt; returns what it had said meanwhile."""
-        self.child.send(f"console {guest}\r")
-        self.wait("\r?\n", seconds)
+        self.child.send(f"{CLEAR_LINE}console {guest}\r")
+        self.wait(re.compile(rf"-- {re.escape(guest)}: Ctrl-\] returns --\r*\n|[\r\n]error: [^\r\n]*"), seconds)
+        if "error: " in self.child.after:
+            raise MachineError(f"{self.name}: `console {guest}`: {self.child.after.strip()}")
         # Its prompt may have scrolled by long ago, or be in the backlog, or not have come yet: what tells
         # is the answer to a word that nobody has said before.
         self.marks += 1
@@ -217,7 +256,7 @@ class Machine:
 
     def detach(self):
         self.child.send(ESCAPE)
-        self.wait(PROMPT, 20, exact=True)
+        self.type()
 
     def guest_cmd(self, line, seconds=COMMAND_SECONDS):
         """A command on the attached guest's shell; returns what it printed."""

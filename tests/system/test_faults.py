@@ -4,7 +4,6 @@ import re
 import time
 
 from hogs import all_alive, wait_for
-from machine import PROMPT
 
 BACKENDS = ("svm",)  # nothing here is the processor's
 GUEST = 'memory = "16M"; min = "4M"; kernel = "guest.elf"; cmdline = "run=still:6M:4M";'
@@ -64,12 +63,6 @@ def now_ms(machine):
     return machine.cmd_json("uptime")["uptime_ms"]
 
 
-def said(machine, text, seconds=120):
-    """Waits for a line of the log, so that it does not come between a command and its answer."""
-    machine.wait(text, seconds, exact=True)
-    machine.wait(PROMPT, seconds, exact=True)
-
-
 def arrives(machine, guest, kib, since):
     while True:
         w = why(machine, guest)
@@ -112,7 +105,7 @@ def test_driver_dead(machine):
     assert "hears nothing" in machine.cmd("driver-fault vm0 dead")
     since = now_ms(machine)
     machine.cmd("mem-set vm0 6M")
-    said(machine, "guest vm0: its balloon driver does not answer")
+    machine.wait_log("guest vm0: its balloon driver does not answer", 120)
     took = arrives(machine, "vm0", 6 << 10, since)
     assert took <= DEADLINE_MS + PAST_MS, f"{took} ms"
     w = why(machine, "vm0")

@@ -73,8 +73,7 @@ def test_paused_guests_hold_nobody_up(machine):
 def test_steps_can_be_made_again(machine):
     """What the policy was given, printed on the serial log: the host makes the same plans of it."""
     machine.cmd("policy-trace 40")
-    machine.wait("end of the policy's trace", 60)
-    machine._until_prompt(10)
+    machine.wait_log("end of the policy's trace")
     machine.log.flush()
     log = OUT / f"{machine.name}.log"
     done = subprocess.run([TOP / "build/host/simulate", "--out", OUT / "replay", "replay", log], capture_output=True,

@@ -261,6 +261,30 @@ static void guest_console(void **state)
 	assert_int_equal(gconsole_read(&g->console, got, sizeof(got)), 6);
 	assert_memory_equal(got, "ls -l\r", 6);
 	assert_non_null(strstr(fake_serial_out, "back at the hypervisor --\r\naerostat> "));
+	/* A log line takes a guest's unfinished line away and draws it again; a very long one it leaves alone. */
+	cmd("console vm0");
+	gconsole_put(&g->console, "done\nhalf", 9);
+	while (console_poll())
+		;
+	fake_serial_clear();
+	log_warn("amid");
+	while (console_poll())
+		;
+	assert_non_null(strstr(fake_serial_out, "\r\x1b[K["));
+	assert_non_null(strstr(fake_serial_out, "warning: amid\r\nhalf"));
+	for (int i = 0; i < 20; i++)
+		gconsole_put(&g->console, "12345", 5);
+	while (console_poll())
+		;
+	fake_serial_clear();
+	log_warn("amid");
+	while (console_poll())
+		;
+	assert_memory_equal(fake_serial_out, "\r\n[", 3);
+	assert_string_equal(strstr(fake_serial_out, "warning"), "warning: amid\r\n");
+	fake_serial_type("\x1d");
+	while (console_poll())
+		;
 	cmd("console vm1");
 	guest_destroy(guest_find("vm1"));
 	fake_serial_clear();
