@@ -87,7 +87,7 @@ static uint64_t promised(const struct policy_guest *guests, const struct policy_
 	for (uint32_t i = 0; i < n; i++) {
 		uint64_t size = policy_size(&guests[i], &part[i]);
 		if (part[i].is_short)
-			sum += size - MIN(guests[i].used_pages, size);
+			sum += size - MIN(policy_cost(&guests[i]), size);
 	}
 	return sum;
 }

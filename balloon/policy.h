@@ -28,6 +28,7 @@ struct policy_guest {
 	uint64_t operator_pages;
 	/* as counted by the hypervisor */
 	uint64_t used_pages;    /* frames held */
+	uint64_t store_pages;   /* and its part of the frames of the compressed store */
 	uint64_t balloon_pages; /* in the balloon */
 	uint64_t target_pages;  /* balloon target in force */
 	uint64_t active_pages;  /* estimate: touched of late; UINT64_MAX: unknown, taken as all */
@@ -67,7 +68,7 @@ struct policy_pool {
 struct policy_target {
 	uint64_t balloon_target_pages; /* to set from now on */
 	uint64_t entitled_pages;       /* its part of the pool: what it may hold in the end */
-	uint64_t resident_limit_pages; /* frames it may hold, now: take the rest from it; UINT64_MAX: all */
+	uint64_t resident_limit_pages; /* frames it may hold, now, the store apart: take the rest from it; UINT64_MAX: all */
 	uint64_t rate_pages;     /* how far its target may run ahead of its balloon */
 	uint64_t withheld_pages; /* its balloon should be so much larger than it is asked for now */
 	bool over_target;        /* its balloon is smaller than it should be: keep since when */

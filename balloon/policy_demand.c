@@ -64,7 +64,7 @@ uint64_t policy_demand(const struct policy_guest *g, const struct policy_part *p
 	uint64_t need = needs_unknown_more(g) ? wish : shown_need(g);
 
 	if (g->waiting)
-		need = MAX(need, MIN(g->used_pages, g->memory_pages) + g->memory_pages / 8);
+		need = MAX(need, policy_cost(g) + g->memory_pages / 8);
 	return MAX(MIN(need, wish), MIN(g->min_pages, wish));
 }
 
@@ -82,7 +82,7 @@ static uint64_t active_of(const struct policy_guest *g)
 	if (is_known(g) && g->growing)
 		return UINT64_MAX;
 	if (g->pressed || g->waiting)
-		active = MAX(active, g->used_pages);
+		active = MAX(active, policy_cost(g));
 	return active > UINT64_MAX - wanted ? UINT64_MAX : active + wanted;
 }
 

@@ -46,6 +46,19 @@ static bool is_overdue(const struct policy_guest *g, enum policy_level level)
 }
 
 /*
+ * Of the size that it may have, what it may hold in frames: less its part of the store, as far as it is the policy
+ * that takes from it; the operator's word is of its size alone. Half of it and its min it may hold in any
+ * case: who only ever expands pages gets nowhere.
+ */
+static uint64_t frames_of(const struct policy_guest *g, const struct policy_part *p, uint64_t allowed)
+{
+	uint64_t most = g->memory_pages - policy_least_balloon(g, p);
+	uint64_t withheld = most > allowed ? most - allowed : 0;
+
+	return MAX(allowed - MIN(MIN(g->store_pages, withheld), allowed / 2), MIN(g->min_pages, allowed));
+}
+
+/*
  * A guest that does not follow is held to what it would have if it did, neither less nor more: in every
  * state, also while its balloon is to shrink again. Whether it is over is judged by its balloon: one that
  * was brought down to its limit by the lower rungs stays under it.
@@ -53,7 +66,7 @@ static bool is_overdue(const struct policy_guest *g, enum policy_level level)
 void policy_limit(const struct policy_guest *g, const struct policy_part *p, enum policy_level level,
 	struct policy_target *t)
 {
-	uint64_t goal = t->balloon_target_pages, allowed = g->memory_pages - goal;
+	uint64_t goal = t->balloon_target_pages, frames = frames_of(g, p, g->memory_pages - goal);
 	uint64_t asked = policy_enforced(g) ? honour_cap(g, p, goal) : goal;
 
 	t->rate_pages = next_rate(g, asked);
@@ -61,6 +74,6 @@ void policy_limit(const struct policy_guest *g, const struct policy_part *p, enu
 	t->balloon_target_pages = asked;
 	t->withheld_pages = goal - asked;
 	t->over_target = g->balloon_pages < goal;
-	t->wait_over_target = g->used_pages > allowed && level == POLICY_LOW;
-	t->resident_limit_pages = is_overdue(g, level) ? allowed : UINT64_MAX;
+	t->wait_over_target = g->used_pages > frames && level == POLICY_LOW;
+	t->resident_limit_pages = is_overdue(g, level) ? frames : UINT64_MAX;
 }

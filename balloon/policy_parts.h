@@ -12,6 +12,13 @@ static inline uint64_t policy_most(const struct policy_guest *g)
 	return MAX(most, MIN(g->min_pages, g->memory_pages));
 }
 
+/* What it costs the host: its frames, and what holds the content of those that are out of RAM, but not on the
+ * disk. Parts are parts of that: else who has much compressed would have it at the others' expense. */
+static inline uint64_t policy_cost(const struct policy_guest *g)
+{
+	return MIN(g->used_pages, g->memory_pages) + MIN(g->store_pages, g->memory_pages);
+}
+
 /* Lower rungs take what its balloon does not. */
 static inline bool policy_enforced(const struct policy_guest *g)
 {

@@ -104,7 +104,7 @@ static uint64_t budget_less(const struct policy_pool *pool, uint64_t reserve_pag
 static uint64_t floor_of(const struct policy_guest *g, bool honour_backoff)
 {
 	uint64_t most = policy_most(g);
-	uint64_t low = MIN(g->min_pages, most), held = MIN(g->used_pages, most);
+	uint64_t low = MIN(g->min_pages, most), held = MIN(policy_cost(g), most);
 
 	if (policy_enforced(g))
 		return low;
@@ -157,8 +157,8 @@ void policy_share(const struct policy_pool *pool, const struct policy_marks *m,
 	entitle(guests, n, budget_less(pool, m->enter[POLICY_SOFT]), false, part, out);
 	for (uint32_t i = 0; i < n; i++) {
 		const struct policy_guest *g = &guests[i];
-		bool owes = is_excused(g) && g->used_pages > out[i].entitled_pages;
-		owed += owes ? g->used_pages - out[i].entitled_pages : 0;
+		bool owes = is_excused(g) && policy_cost(g) > out[i].entitled_pages;
+		owed += owes ? policy_cost(g) - out[i].entitled_pages : 0;
 		sum += out[i].entitled_pages;
 	}
 	uint64_t budget = budget_less(pool, m->enter[POLICY_HARD]);

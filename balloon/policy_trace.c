@@ -36,6 +36,7 @@ static const struct field guest_field[] = {
 	AT(guest.deadline_ns, 'd', ZERO, UINT64_MAX),
 	PAGES(guest.operator_pages, 'o', MEMORY),
 	PAGES(guest.used_pages, 'u', ZERO),
+	PAGES(guest.store_pages, 'e', ZERO),
 	PAGES(guest.balloon_pages, 'b', ZERO),
 	PAGES(guest.target_pages, 't', ZERO),
 	AT(guest.active_pages, 'a', ALL, UINT64_MAX),

@@ -74,6 +74,9 @@ struct zstore_use {
 	uint64_t objects, bytes;
 };
 void zstore_owner_use(uint16_t owner, struct zstore_use *out);
+/* Its part of the store's frames, by its bytes, rounded up: together they are all of them, and less than a page
+ * an owner more. */
+uint64_t zstore_owner_frames(uint16_t owner);
 
 struct zstore_counts {
 	struct zstore_use use;

@@ -68,6 +68,17 @@ void zstore_owner_use(uint16_t owner, struct zstore_use *out)
 	spin_unlock(&zstore.lock);
 }
 
+uint64_t zstore_owner_frames(uint16_t owner)
+{
+	spin_lock(&zstore.lock);
+	const struct zlist *l = owner ? zstore_list(owner) : NULL;
+	uint64_t mine = l ? l->use.bytes : 0, all = zstore.n.use.bytes;
+	uint64_t frames = zstore.n.data_frames + zstore.n.table_frames;
+
+	spin_unlock(&zstore.lock);
+	return mine ? (frames * mine + all - 1) / all : 0; /* bytes are below 2^40, frames below 2^24 */
+}
+
 void zstore_counts(struct zstore_counts *out)
 {
 	spin_lock(&zstore.lock);

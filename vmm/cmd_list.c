@@ -1,4 +1,5 @@
 /* Listings of guests: list, balloon. */
+#include "mm/zstore.h"
 #include "vmm/base/parse.h"
 #include "vmm/command.h"
 #include "vmm/console.h"
@@ -66,6 +67,8 @@ static void list_json(struct json *j, const struct guest *g)
 	json_u64(j, "target_pages", target_size(g));
 	json_u64(j, "balloon_pages", balloon_actual_pages(&g->balloon));
 	json_u64(j, "used_pages", held_pages(g));
+	json_u64(j, "store_pages", zstore_owner_frames(g->id));
+	json_u64(j, "cost_pages", p2m_resident(&g->p2m) + zstore_owner_frames(g->id));
 	json_u64(j, "min_pages", g->p2m.account.min_pages);
 	json_u64(j, "shares", g->config.shares);
 	json_u64(j, "cpu_ms", cpu_ms(g));

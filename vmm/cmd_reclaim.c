@@ -103,8 +103,10 @@ static void find_out(struct guest *g, struct why *w)
 	*w = (struct why){ .g = g, .resident = p2m_resident(&g->p2m), .eta_ms = UINT64_MAX };
 	w->balloon_target = MIN(b->target_pages + g->ladder.withheld_pages, memory);
 	w->requested = memory - w->balloon_target;
-	w->reached = w->resident <= w->requested;
 	w->enforced = g->ladder.limit_pages != UINT64_MAX;
+	if (w->enforced) /* less, for its part of the compressed store */
+		w->requested = MIN(w->requested, g->ladder.limit_pages);
+	w->reached = w->resident <= w->requested;
 	if (!w->reached && !w->enforced && deadline && over)
 		w->deadline_ms = deadline - MIN(since_ms(over), deadline);
 	if (w->reached)
@@ -126,6 +128,7 @@ static void why_json(const struct why *w)
 	json_u64(&j, "actual_kib", (g->p2m.gfn_count - balloon_actual_pages(&g->balloon)) * KIB_PAGE);
 	json_u64(&j, "resident_kib", w->resident * KIB_PAGE);
 	json_u64(&j, "compressed_kib", g->p2m.pages[P2M_COMPRESSED] * KIB_PAGE);
+	json_u64(&j, "store_kib", zstore_owner_frames(g->id) * KIB_PAGE);
 	json_u64(&j, "swapped_kib", g->p2m.pages[P2M_SWAPPED] * KIB_PAGE);
 	json_u64(&j, "shared_kib", g->p2m.pages[P2M_SHARED] * KIB_PAGE);
 	json_u64(&j, "floor_kib", g->p2m.account.min_pages * KIB_PAGE);
@@ -180,9 +183,9 @@ static void why_text(const struct why *w)
 		size(2, g->ladder.entitled_pages));
 	console_printf("  balloon   %s of %s\n", size(0, balloon_actual_pages(&g->balloon)),
 		size(1, w->balloon_target));
-	console_printf("  out       %s compressed, %s on swap; %s shared\n",
-		size(0, g->p2m.pages[P2M_COMPRESSED]), size(1, g->p2m.pages[P2M_SWAPPED]),
-		size(2, g->p2m.pages[P2M_SHARED]));
+	console_printf("  out       %s compressed in %s, %s on swap; %s shared\n",
+		size(0, g->p2m.pages[P2M_COMPRESSED]), size(1, zstore_owner_frames(g->id)),
+		size(2, g->p2m.pages[P2M_SWAPPED]), size(3, g->p2m.pages[P2M_SHARED]));
 	if (sampling_active_pages(g) != UINT64_MAX)
 		console_printf("  active    %s, by samples; its word: %s\n", size(0, sampling_active_pages(g)),
 			activity_fit_text(g->sampling.activity.fit));

@@ -1,6 +1,7 @@
 #include "vmm/overcommit.h"
 
 #include "balloon/policy_trace.h"
+#include "mm/zstore.h"
 #include "vmm/base/log.h"
 #include "vmm/ladder.h"
 #include "vmm/platform.h"
@@ -171,6 +172,7 @@ static void view_guest(struct guest *g, uint64_t now_ns, struct policy_guest *ou
 		.shares = g->config.shares,
 		.operator_pages = b->operator_pages,
 		.used_pages = p2m_resident(&g->p2m),
+		.store_pages = zstore_owner_frames(g->id),
 		.balloon_pages = balloon_actual_pages(b),
 		.target_pages = b->target_pages,
 		.active_pages = sampling_active_pages(g),
@@ -196,8 +198,8 @@ static void view_guest(struct guest *g, uint64_t now_ns, struct policy_guest *ou
 	view_stats(b, now_ns, out);
 }
 
-/* Tables are the guests' too, but no balloon gives them back: they shrink the pool instead. So does what holds the
- * content of pages that are out. What several have in common is in their used_pages (p2m_resident()). */
+/* Tables are the guests' too, but no balloon gives them back: they shrink the pool instead. What several have in
+ * common is in their used_pages (p2m_resident()), the compressed store in their store_pages. */
 static uint32_t gather(uint64_t now_ns, struct policy_pool *pool)
 {
 	struct frame_counts c;
@@ -212,7 +214,6 @@ static uint32_t gather(uint64_t now_ns, struct policy_pool *pool)
 		tables += g->p2m.table_count;
 	}
 	frame_counts(&c);
-	tables += c.by_state[FRAME_ZPOOL];
 	*pool = (struct policy_pool){
 		.pool_pages = c.pool_limit - MIN(tables, c.pool_limit),
 		.free_pages = c.pool_free,

@@ -216,6 +216,17 @@ static void observe(struct memsim *s, uint32_t i)
 	g->view.stalled_permille = stall_permille(&g->stall);
 }
 
+/* What it has out of RAM changed: so does what holds it. */
+static void keep_store(struct memsim *s, struct memsim_guest *g)
+{
+	uint64_t want = (g->swapped * s->store_percent + 99) / 100;
+
+	want = MIN(want, g->store + s->pool.free_pages);
+	s->pool.free_pages += g->store;
+	s->pool.free_pages -= want;
+	g->store = want;
+}
+
 static void view(struct memsim *s, uint32_t i, struct policy_guest *out)
 {
 	struct memsim_guest *g = &s->guest[i];
@@ -243,7 +254,9 @@ static void view(struct memsim *s, uint32_t i, struct policy_guest *out)
 	v->growing = g->frames > g->sampled_frames + v->memory_pages / 64;
 	v->used_pages = g->frames;
 	v->balloon_pages = g->balloon;
-	v->swapped_pages = g->swapped;
+	v->swapped_pages = s->store_percent ? 0 : g->swapped;
+	v->compressed_pages = g->swapped - v->swapped_pages;
+	v->store_pages = g->store;
 	v->pressed = g->pressed_steps != 0;
 	v->wanted_pages = (g->pressed_steps ? g->wanted : 0) + g->refaults;
 	if (s->step % HALF_STEPS == 0)
@@ -268,6 +281,7 @@ void memsim_step(struct memsim *s)
 		run_balloon(s, &s->guest[i]);
 		enforce(s, i);
 		run_programs(s, i);
+		keep_store(s, &s->guest[i]);
 	}
 	for (uint32_t i = 0; i < s->count; i++)
 		view(s, i, &s->view[i]);
@@ -284,7 +298,7 @@ const char *memsim_check(const struct memsim *s)
 
 	for (uint32_t i = 0; i < s->count; i++) {
 		const struct memsim_guest *g = &s->guest[i];
-		sum += g->frames;
+		sum += g->frames + g->store;
 		if (g->balloon + g->in_use > g->view.memory_pages)
 			return "a guest uses what is in its balloon";
 		if (g->swapped > g->in_use || g->in_use - g->swapped > g->frames)

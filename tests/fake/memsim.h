@@ -31,6 +31,7 @@ struct memsim_guest {
 	uint64_t in_use;       /* in its memory */
 	uint64_t frames;       /* held; also of pages that it has freed */
 	uint64_t swapped;      /* by the lower rungs, of in_use */
+	uint64_t store;        /* frames that hold what is swapped, if it is compressed */
 	uint64_t balloon;
 	uint64_t pressed_steps, wanted, refaults, sampled_frames;
 	bool waits;
@@ -62,6 +63,7 @@ struct memsim {
 	 * some of it always says so.
 	 */
 	uint64_t disk_rate, in_line; /* in_line: guests that share it in this step */
+	uint64_t store_percent; /* what the lower rungs take is compressed to so much; 0: it goes to a disk */
 	/* Speed of one guest, pages a step, for 4096 pages of memory: 100 MiB/s to touch, and so on. */
 	uint64_t touch_rate, balloon_rate, evict_rate, page_rate;
 };

@@ -96,6 +96,25 @@ static void test_fair_without_balloons(void **state)
 			assert_in_range(guest[i].frames * 100, guest[k].frames * 180, guest[k].frames * 220);
 }
 
+/* What is compressed costs the host what holds it: with it, guests without a balloon cost as much as those with one. */
+static void test_the_store_is_part_of_a_part(void **state)
+{
+	(void)state;
+	for (uint32_t percent = 20; percent <= 50; percent += 15) {
+		setup(10, POOL, POLICY_TAX_PERCENT);
+		s.store_percent = percent;
+		for (uint32_t i = 0; i < 10; i += 2)
+			guest[i].driver = i % 4 ? MEMSIM_LIAR : MEMSIM_ABSENT;
+		everyone_wants(MEMORY);
+		run(3000);
+		for (uint32_t i = 0; i < 10; i++) {
+			uint64_t cost = guest[i].frames + guest[i].store;
+			assert_in_range(cost * 100, guest[1].frames * 95, guest[1].frames * 105);
+			assert_true(i % 2 || guest[i].store > 300);
+		}
+	}
+}
+
 /*
  * The ESX experiment: two guests with equal shares fill all that there is; then one idles (it touches a
  * twentieth) and the other goes on. Returns what the busy one gains, in percent of the idle one's idle memory.
@@ -327,6 +346,7 @@ int main(void)
 		cmocka_unit_test(test_who_waits_for_its_disk_is_not_idle),
 		cmocka_unit_test(test_two_to_one_on_one_disk),
 		cmocka_unit_test(test_idle_beside_those_that_wait),
+		cmocka_unit_test(test_the_store_is_part_of_a_part),
 		cmocka_unit_test(test_idle_memory_is_taxed),
 		cmocka_unit_test(test_idle_guest_comes_back),
 		cmocka_unit_test(test_ten_spikes_at_once),

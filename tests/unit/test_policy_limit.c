@@ -253,6 +253,33 @@ static void test_tax_by_hand(void **state)
 	assert_in_range(target[0].entitled_pages, 2198, 2201);
 }
 
+/* Its part of the store counts against what the policy takes from it, not against its operator's word; half of its
+ * part, and its min, it may hold in any case. */
+static void test_store_counts(void **state)
+{
+	(void)state;
+	setup(4, 4096);
+	pool.pool_pages = 10000;
+	g[0].has_driver = false;
+	step();
+	uint64_t part = target[0].resident_limit_pages;
+	assert_int_equal(part, target[0].entitled_pages);
+	g[0].store_pages = 300;
+	step();
+	assert_in_range(target[0].resident_limit_pages, part - 300, part - 298);
+	g[0].store_pages = 3000;
+	g[0].min_pages = 0;
+	step();
+	assert_in_range(target[0].resident_limit_pages, part / 2, part / 2 + 1);
+	g[0].min_pages = part - 100;
+	step();
+	assert_int_equal(target[0].resident_limit_pages, g[0].min_pages);
+	g[0].min_pages = 0;
+	g[0].operator_pages = 1000;
+	step();
+	assert_int_equal(target[0].resident_limit_pages, 1000);
+}
+
 /* Time in which it stands still is no idleness: all of the tax is spared from half of the time on. */
 static void test_who_stands_still_is_not_taxed(void **state)
 {
@@ -472,6 +499,7 @@ int main(void)
 		cmocka_unit_test(test_rate_follows_the_guest),
 		cmocka_unit_test(test_release_is_immediate),
 		cmocka_unit_test(test_tax_by_hand),
+		cmocka_unit_test(test_store_counts),
 		cmocka_unit_test(test_who_stands_still_is_not_taxed),
 		cmocka_unit_test(test_what_is_promised_is_not_to_spare),
 		cmocka_unit_test(test_spare_goes_by_shares),
