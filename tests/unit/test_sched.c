@@ -239,6 +239,10 @@ static void one_waits_others_go_on(void **state)
 	passes(1000);
 	assert_int_equal(script_of(busy)->entered, busy_before + 1000);
 	assert_int_equal(script_of(big)->entered, big_before); /* tried without being entered */
+	/* The policy is told who stands still. */
+	passes(9000);
+	assert_true(stall_permille(&big->stall.average) >= 950);
+	assert_int_equal(stall_permille(&busy->stall.average), 0);
 	assert_true(frame_pool_free() >= FAKE_HV_EMERGENCY); /* the reserve is whole */
 	/* The busy guest's guarantee holds: all of its min is to be had. */
 	for (uint64_t gpa = MIB(2); gpa < MIB(2) + busy->config.min_bytes / 2; gpa += PAGE_BYTES)
