@@ -47,6 +47,7 @@ struct policy_guest {
 	bool full;             /* when it said so, next to nothing was left; valid if stats_fresh */
 	bool growing;          /* it has taken many frames since it said so */
 	bool backoff;          /* it was asked, and has nothing to give */
+	bool stuck;            /* by the hypervisor: it does not run, and the lower rungs cannot take anything of it */
 	uint64_t cap_pages;    /* no larger balloon now (an urgent give-back); UINT64_MAX: no cap */
 	/* need */
 	/* Pages it asked for by AERO_HC_PRESSURE, and those that it touched when they were out of RAM; decaying.

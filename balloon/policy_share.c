@@ -100,12 +100,15 @@ static uint64_t budget_less(const struct policy_pool *pool, uint64_t reserve_pag
 }
 
 /* What cannot be taken: a guest that nothing is enforced upon has no driver, took its memory back a moment
- * ago, or (if that is to be lived with) has nothing to give. From the others the lower rungs take it. */
+ * ago, or (if that is to be lived with) has nothing to give. From the others the lower rungs take it, if they can:
+ * what a paused guest holds and finds no room is not to be promised to anyone. */
 static uint64_t floor_of(const struct policy_guest *g, bool honour_backoff)
 {
 	uint64_t most = policy_most(g);
 	uint64_t low = MIN(g->min_pages, most), held = MIN(policy_cost(g), most);
 
+	if (honour_backoff && g->stuck)
+		return MAX(low, held);
 	if (policy_enforced(g))
 		return low;
 	if (!g->has_driver || (honour_backoff && g->backoff))
@@ -117,7 +120,7 @@ static uint64_t floor_of(const struct policy_guest *g, bool honour_backoff)
 
 static bool is_excused(const struct policy_guest *g)
 {
-	return g->backoff && !policy_enforced(g);
+	return g->stuck || (g->backoff && !policy_enforced(g));
 }
 
 /* Each guest's part of `budget`: first what it needs, then what is left over, by shares. Those that

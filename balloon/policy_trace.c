@@ -72,6 +72,7 @@ static const struct {
 	{ 'w', offsetof(struct policy_guest, waiting) },
 	{ 'y', offsetof(struct policy_guest, dynamic) },
 	{ 'l', offsetof(struct policy_guest, limited) },
+	{ 'u', offsetof(struct policy_guest, stuck) },
 };
 
 static const struct kind {

@@ -126,6 +126,7 @@ struct guest {
 		uint64_t refault_pages, refault_ns, refault_seen;
 		bool wait_over;       /* state LOW: it gets no frame beyond its limit, come what may */
 		uint64_t full_ns;     /* when its pages last found no room; 0: never */
+		uint64_t stuck_ns;    /* when last none of it could be taken; 0: some could since */
 		uint64_t freed;       /* pages, since it was created */
 		uint64_t rate_freed, rate_ns, rate; /* freed at the begin of a window; pages a second in the last */
 		enum reclaim_limit obstacle; /* of the last step */

@@ -285,6 +285,10 @@ static bool step(struct guest *g)
 		g->ladder.full_ns = swap_is_on() ? 0 : platform_ns();
 		tell_full(g, platform_ns());
 	}
+	if (freed)
+		g->ladder.stuck_ns = 0;
+	else if (g->ladder.obstacle == RECLAIM_FULL || g->ladder.obstacle == RECLAIM_PINNED)
+		g->ladder.stuck_ns = platform_ns();
 	apply_limit(g); /* its tables may have become more */
 	return freed != 0;
 }
@@ -339,6 +343,12 @@ static void tell_failed(void)
 		log_err("swap: disk %u does not take writes: %u pages stay in memory, and no more go out until "
 			"\"swap on\"", ladder.disk, n.unwritten);
 	ladder.failed_told = n.failed;
+}
+
+bool ladder_is_stuck(const struct guest *g)
+{
+	return g->state != GUEST_RUNNING && g->ladder.stuck_ns &&
+		platform_ns() - g->ladder.stuck_ns <= FULL_LASTS_NS;
 }
 
 bool ladder_poll(void)

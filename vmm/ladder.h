@@ -21,6 +21,9 @@ void ladder_set_limit(struct guest *g, uint64_t limit_pages);
 bool ladder_poll(void);
 bool ladder_active(void); /* somebody owes pages: CPU 0 should look in often */
 
+/* It does not run, so its balloon cannot give; and what it owes finds no room: nobody can have that now. */
+bool ladder_is_stuck(const struct guest *g);
+
 /* Pages a second that were taken from it of late; 0: none. */
 uint64_t ladder_rate(const struct guest *g);
 /* What stands in the way of a guest's limit now: words for mem-why, "" if nothing does. */

@@ -190,6 +190,7 @@ static void view_guest(struct guest *g, uint64_t now_ns, struct policy_guest *ou
 		.limited = g->ladder.limited,
 		.has_driver = b->page && g->state == GUEST_RUNNING,
 		.backoff = cannot_give(b, now_ns),
+		.stuck = ladder_is_stuck(g),
 		.cap_pages = now_ns < b->cap_ns ? b->cap_pages : UINT64_MAX,
 		.wanted_pages = wanted_now(b, now_ns) + refaults_now(g, now_ns),
 		.pressed = pressed(b, now_ns),

@@ -329,6 +329,7 @@ static void randomise(uint64_t *seed)
 		q->stats_fresh = r & 8;
 		q->backoff = (r & 0x30) == 0;
 		q->full = (r & 0xc0) == 0;
+		q->stuck = (r >> 46 & 15) == 0;
 		q->waiting = (r >> 32 & 7) == 0;
 		q->pressed = (r >> 36 & 3) == 0;
 		q->growing = (r >> 62 & 3) == 0;
@@ -353,7 +354,7 @@ static void check_promises(void)
 		assert_true(target[i].balloon_target_pages <= g[i].memory_pages - low);
 		assert_true(target[i].balloon_target_pages >=
 			g[i].memory_pages - MAX(g[i].operator_pages, low));
-		bool stays = !g[i].has_driver || g[i].backoff || g[i].cap_pages != UINT64_MAX;
+		bool stays = !g[i].has_driver || g[i].backoff || g[i].stuck || g[i].cap_pages != UINT64_MAX;
 		floors += stays ? MAX(low, MIN(g[i].used_pages, MAX(most, low))) : low;
 		parts += MIN(target[i].entitled_pages, g[i].memory_pages);
 	}
@@ -388,7 +389,7 @@ static void test_more_shares_never_give_less(void **state)
 	for (uint32_t k = 0; k < 5000; k++) {
 		randomise(&seed);
 		for (uint32_t i = 0; i < n; i++)
-			g[i].backoff = false;
+			g[i].backoff = g[i].stuck = false;
 		pool.free_pages = 0;
 		pool.level = POLICY_LOW;
 		step();

@@ -253,6 +253,30 @@ static void test_tax_by_hand(void **state)
 	assert_in_range(target[0].entitled_pages, 2198, 2201);
 }
 
+/* A paused guest is taxed as idle, but what it holds finds no room: nobody is promised what it does not give. */
+static void test_stuck_memory_is_not_promised(void **state)
+{
+	uint64_t budget, others;
+
+	(void)state;
+	for (uint32_t stuck = 0; stuck < 2; stuck++) {
+		setup(4, 4096);
+		pool.tax_percent = 75;
+		pool.pool_pages = 13000;
+		for (uint32_t i = 0; i < n; i++)
+			g[i].used_pages = g[i].in_use_pages = 3700;
+		g[0].active_pages = 100;
+		g[0].has_driver = false; /* none that runs */
+		g[0].stuck = stuck;
+		step();
+		others = target[1].entitled_pages + target[2].entitled_pages + target[3].entitled_pages;
+		budget = pool.pool_pages - pool.emergency_pages;
+		assert_int_equal(others + g[0].used_pages <= budget, stuck);
+		assert_true(target[0].entitled_pages < 2500); /* and it owes it, all the same */
+		assert_int_equal(target[0].resident_limit_pages, target[0].entitled_pages);
+	}
+}
+
 /* Its part of the store counts against what the policy takes from it, not against its operator's word; half of its
  * part, and its min, it may hold in any case. */
 static void test_store_counts(void **state)
@@ -499,6 +523,7 @@ int main(void)
 		cmocka_unit_test(test_rate_follows_the_guest),
 		cmocka_unit_test(test_release_is_immediate),
 		cmocka_unit_test(test_tax_by_hand),
+		cmocka_unit_test(test_stuck_memory_is_not_promised),
 		cmocka_unit_test(test_store_counts),
 		cmocka_unit_test(test_who_stands_still_is_not_taxed),
 		cmocka_unit_test(test_what_is_promised_is_not_to_spare),

@@ -58,7 +58,7 @@ static void test_longest_line(void **state)
 	(void)state;
 	memset(&g, 0xff, sizeof(g));
 	g.dynamic = g.has_driver = g.stats_fresh = g.full = g.growing = g.backoff = g.pressed = g.waiting = true;
-	g.limited = true;
+	g.limited = g.stuck = true;
 	g.active_pages = g.cap_pages = UINT64_MAX - 1;
 	assert_true(policy_trace_guest(line, &g) < sizeof(line));
 	assert_int_equal(parse(line, &t), POLICY_TRACE_BAD); /* no machine has so much */
