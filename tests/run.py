@@ -20,52 +20,53 @@ SLOW_RUNS = {"fuzz_hypercall": 60_000}  # a whole guest for each input
 
 
 def say(text):
-    print(text, flush=True)
+    sys.stdout.write(text + "\n")  # in one piece
+    sys.stdout.flush()
+
+
+def unit_binary(binary):
+    """A cmocka program; its own summary gives the counts."""
+    start = time.time()
+    done = subprocess.run([binary], capture_output=True, text=True, errors="replace",
+                          env={**os.environ, "UBSAN_OPTIONS": "print_stacktrace=1"})
+    out = done.stdout + done.stderr
+    ok = len(re.findall(r"^\[       OK \]", out, re.M))
+    bad = len(set(re.findall(r"^\[  FAILED  \] (?!\d+ test)(\S+)", out, re.M)))
+    if done.returncode != 0 and bad == 0:
+        bad = 1  # crashed, or a sanitizer stopped it
+    if ok + bad == 0:
+        bad = 1
+        out += "\nno test ran\n"
+    say(f"unit   {binary.name[5:]:<22} {ok} passed, {bad} failed  {time.time() - start:.1f} s"
+        + (f"\n{out[-6000:]}" if bad else ""))
+    return ok, bad
 
 
 def unit():
-    """Each binary is a cmocka program; its own summary gives the counts."""
-    passed = failed = 0
-    for binary in sorted((BUILD / "unit").glob("test_*")):
-        if binary.suffix:
-            continue
-        start = time.time()
-        done = subprocess.run([binary], capture_output=True, text=True, errors="replace",
-                              env={**os.environ, "UBSAN_OPTIONS": "print_stacktrace=1"})
-        out = done.stdout + done.stderr
-        ok = len(re.findall(r"^\[       OK \]", out, re.M))
-        bad = len(set(re.findall(r"^\[  FAILED  \] (?!\d+ test)(\S+)", out, re.M)))
-        if done.returncode != 0 and bad == 0:
-            bad = 1  # crashed, or a sanitizer stopped it
-        if ok + bad == 0:
-            bad = 1
-            out += "\nno test ran\n"
-        passed, failed = passed + ok, failed + bad
-        say(f"unit   {binary.name[5:]:<22} {ok} passed, {bad} failed  {time.time() - start:.1f} s")
-        if bad:
-            say(out[-6000:])
-    return passed, failed
+    binaries = sorted((BUILD / "unit").glob("test_*"))
+    return [(0, unit_binary, (b,)) for b in binaries if not b.suffix]
+
+
+def fuzz_target(binary, seconds=0):
+    start = time.time()
+    corpus = TOP / "tests/fuzz/corpus" / binary.name[5:]
+    work = BUILD / "corpus" / binary.name[5:]
+    work.mkdir(parents=True, exist_ok=True)
+    runs = SLOW_RUNS.get(binary.name, FUZZ_RUNS)
+    limit = [f"-max_total_time={seconds}"] if seconds else [f"-runs={runs}", "-seed=1"]
+    done = subprocess.run([binary, *limit, "-max_len=8192", "-timeout=10", "-print_final_stats=1",
+                           f"-artifact_prefix={work}/", work, *([corpus] if corpus.is_dir() else [])],
+                          capture_output=True, text=True, errors="replace")
+    found = re.search(r"number_of_executed_units: (\d+)", done.stderr)
+    runs = int(found.group(1)) if found else 0
+    good = done.returncode == 0 and runs > 0
+    say(f"fuzz   {binary.name[5:]:<22} {runs} inputs, {'clean' if good else 'FAILED'}  {time.time() - start:.1f} s"
+        + ("" if good else f"\n{done.stderr[-6000:]}"))
+    return good, not good
 
 
 def fuzz(seconds=0):
-    passed = failed = 0
-    for binary in sorted((BUILD / "fuzz").glob("fuzz_*")):
-        corpus = TOP / "tests/fuzz/corpus" / binary.name[5:]
-        work = BUILD / "corpus" / binary.name[5:]
-        work.mkdir(parents=True, exist_ok=True)
-        runs = SLOW_RUNS.get(binary.name, FUZZ_RUNS)
-        limit = [f"-max_total_time={seconds}"] if seconds else [f"-runs={runs}", "-seed=1"]
-        done = subprocess.run([binary, *limit, "-max_len=8192", "-timeout=10", "-print_final_stats=1",
-                               f"-artifact_prefix={work}/", work, *([corpus] if corpus.is_dir() else [])],
-                              capture_output=True, text=True, errors="replace")
-        found = re.search(r"number_of_executed_units: (\d+)", done.stderr)
-        runs = int(found.group(1)) if found else 0
-        good = done.returncode == 0 and runs > 0
-        passed, failed = passed + good, failed + (not good)
-        say(f"fuzz   {binary.name[5:]:<22} {runs} inputs, {'clean' if good else 'FAILED'}")
-        if not good:
-            say(done.stderr[-6000:])
-    return passed, failed
+    return [(0, fuzz_target, (b, seconds)) for b in sorted((BUILD / "fuzz").glob("fuzz_*"))]
 
 
 def check():
@@ -79,6 +80,10 @@ def check():
             say(done.stdout + done.stderr)
     return passed, failed
 
+
+# About how long a file takes on one kind of machine: what matters is who begins.
+SECONDS = {}
+USUAL_SECONDS = 30
 
 CPUS = {"vmx": (1, 2), "svm": (1, 4)}  # of the machines that a file of system tests is run on
 DEBUG = "build/debug"  # an image with lock checks: make DEBUG=1 B=build/debug image
@@ -132,18 +137,24 @@ def system_file(path, flavour, args):
 
 
 def system(args=()):
-    """VMX in Bochs and SVM in QEMU, one after the other from the same image, with one CPU and several. Two
-    files at a time: the machines that run this have two cores. The slow ones, those in Bochs, begin."""
-    images = {f: (BUILD / f).read_bytes() for f in ("aerostat.elf", "guest.elf", "BOOTX64.EFI")}
+    """VMX in Bochs and SVM in QEMU, from the same image, with one CPU and several."""
     named = [TOP / a for a in args if a.endswith(".py")]
     rest = [a for a in args if not a.endswith(".py")]
-    files = named or sorted((TOP / "tests/system").glob("test_*.py"), key=lambda p: -p.stat().st_size)
-    runs = sorted(((f, flavour) for f in files for flavour in flavours(f)), key=lambda r: (r[1][0] != "vmx", -r[1][1]))
+    files = named or sorted((TOP / "tests/system").glob("test_*.py"))
+    return [(SECONDS.get((f.stem[5:], flavour[0]), USUAL_SECONDS), system_file, (f, flavour, rest))
+            for f in files for flavour in flavours(f)]
+
+
+def run(jobs):
+    """Two at a time: the machines that run this have two cores. The longest begin, so that both end together."""
+    images = {f: (BUILD / f).read_bytes() for f in ("aerostat.elf", "guest.elf", "BOOTX64.EFI") if (BUILD / f).exists()}
     with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(lambda r: system_file(*r, rest), runs))
-    same = all((BUILD / f).read_bytes() == data for f, data in images.items())
-    say(f"system one image for both: {'ok' if same else 'FAILED, build/ changed meanwhile'}")
-    return tuple(sum(x) for x in zip(*results, (same, not same)))
+        results = list(pool.map(lambda j: j[1](*j[2]), sorted(jobs, key=lambda j: -j[0])))
+    if any(job is system_file for _, job, _ in jobs):
+        same = all((BUILD / f).read_bytes() == data for f, data in images.items())
+        say(f"system one image for both: {'ok' if same else 'FAILED, build/ changed meanwhile'}")
+        results.append((same, not same))
+    return results
 
 
 def main():
@@ -151,13 +162,15 @@ def main():
     what = sys.argv[1] if len(sys.argv) > 1 else "all"
     rest = sys.argv[2:]
     if what == "all":
-        results = [check(), unit(), fuzz(), system()]
+        results = [check(), *run([*unit(), *fuzz(), *system()])]
+    elif what == "check":
+        results = [check()]
+    elif what == "unit":
+        results = run(unit())
     elif what == "fuzz":
-        results = [fuzz(int(rest[1]) if rest[:1] == ["--seconds"] else 0)]
+        results = run(fuzz(int(rest[1]) if rest[:1] == ["--seconds"] else 0))
     elif what == "system":
-        results = [system(rest)]
-    elif what in ("unit", "check"):
-        results = [globals()[what]()]
+        results = run(system(rest))
     else:
         sys.exit(__doc__)
     passed, failed = (sum(x) for x in zip(*results))

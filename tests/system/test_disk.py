@@ -7,6 +7,7 @@ import pytest
 import machine as harness
 from hogs import all_alive, hogs, passes_more, rows, vmstat, wait_for
 
+SEVERAL_CPUS = True
 CONFIG = """/dts-v1/;
 / {
 	compatible = "aerostat,config-1";

@@ -4,6 +4,7 @@ import re
 from hogs import hogs, kill_hogs, passes_more, rows, vmstat, wait_for
 
 BACKENDS = ("svm",)
+SEVERAL_CPUS = True
 CONFIG = """/dts-v1/;
 / {
 	compatible = "aerostat,config-1";

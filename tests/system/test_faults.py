@@ -6,6 +6,7 @@ import time
 from hogs import all_alive, wait_for
 
 BACKENDS = ("svm",)  # nothing here is the processor's
+SEVERAL_CPUS = True
 GUEST = 'memory = "16M"; min = "4M"; kernel = "guest.elf"; cmdline = "run=still:6M:4M";'
 CONFIG = f"""/dts-v1/;
 / {{

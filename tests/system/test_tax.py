@@ -8,6 +8,7 @@ import pytest
 from hogs import all_alive, hogs, rows, wait_for
 
 BACKENDS = ("svm",)
+SEVERAL_CPUS = True
 SETTLE_S = 30    # of idleness before: the slow average has forgotten that the memory was ever filled
 YIELD_S = 30     # within this time the idle guest has given what it is to give
 LONG = pytest.mark.skipif("AEROSTAT_LONG" not in os.environ, reason="AEROSTAT_LONG=1: minutes")
