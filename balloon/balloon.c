@@ -232,29 +232,58 @@ static inline uint64_t pages_out(const struct p2m *p)
 	return p->pages[P2M_COMPRESSED] + p->pages[P2M_SWAPPED];
 }
 
-/* Does blocks of one range until its end, a failure, or the budget's end. */
+static inline status_t do_block(struct balloon *b, bool inflate, gfn_t gfn, uint32_t order, struct frame_batch *out)
+{
+	return inflate ? p2m_inflate(b->p2m, gfn, order, out) : p2m_deflate(b->p2m, gfn, order);
+}
+
+/* Blocks until the end, a failure (*s), or the budget's end. Returns how many. A loop each way: it is a page's path. */
+static inline __attribute__((always_inline)) uint32_t pages_loop(struct balloon *b, bool inflate,
+	const struct aero_range *r, uint32_t *budget, struct frame_batch *out, status_t *s)
+{
+	uint32_t done = 0, end = MIN(r->count, *budget);
+
+	for (; done < end; done++) {
+		*s = do_block(b, inflate, GFN(r->gfn + done), ORDER_4K, out);
+		if (UNLIKELY(*s != OK))
+			break;
+	}
+	*budget -= done;
+	return done;
+}
+
+static uint32_t do_pages(struct balloon *b, bool inflate, const struct aero_range *r, uint32_t *budget,
+	struct frame_batch *out, status_t *s)
+{
+	return inflate ? pages_loop(b, true, r, budget, out, s) : pages_loop(b, false, r, budget, out, s);
+}
+
+static uint32_t do_large(struct balloon *b, bool inflate, const struct aero_range *r, uint32_t *budget,
+	struct frame_batch *out, status_t *s)
+{
+	uint64_t were_out = pages_out(b->p2m);
+	uint32_t done = 0;
+
+	for (; done < r->count && *budget >= BLOCK_COST; done++) {
+		*s = do_block(b, inflate, GFN(r->gfn + ((uint64_t)done << r->order)), r->order, out);
+		if (UNLIKELY(*s != OK))
+			break;
+		uint64_t now_out = pages_out(b->p2m);
+		uint64_t cost = BLOCK_COST + (were_out - MIN(now_out, were_out));
+
+		*budget -= (uint32_t)MIN(cost, (uint64_t)*budget);
+		were_out = now_out;
+	}
+	return done;
+}
+
 static void do_range(struct balloon *b, bool inflate, struct aero_range *r, uint32_t *budget,
 	struct frame_batch *out)
 {
-	uint32_t cost = r->order ? BLOCK_COST : 1, left = *budget, done = 0;
-	uint64_t were_out = pages_out(b->p2m);
-	gfn_t gfn = GFN(r->gfn);
 	status_t s = OK;
+	uint32_t done = (r->order ? do_large : do_pages)(b, inflate, r, budget, out, &s);
 
-	for (; done < r->count && left >= cost; done++, gfn = gfn_add(gfn, 1ull << r->order)) {
-		s = inflate ? p2m_inflate(b->p2m, gfn, r->order, out)
-			    : p2m_deflate(b->p2m, gfn, r->order);
-		if (UNLIKELY(s != OK))
-			break;
-		left -= cost;
-		if (UNLIKELY(r->order)) {
-			uint64_t now_out = pages_out(b->p2m);
-
-			left -= (uint32_t)MIN(were_out - MIN(now_out, were_out), (uint64_t)left);
-			were_out = now_out;
-		}
-	}
-	*budget = left - MIN(left, cost);
+	*budget -= MIN(*budget, r->order ? BLOCK_COST : 1u);
 	r->done = done;
 	r->status = s != OK ? (int16_t)error_of(s) : done < r->count ? -AERO_EBUSY : 0;
 }

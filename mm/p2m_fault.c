@@ -43,8 +43,8 @@ bool p2m_note_come(struct frame *table, uint32_t index, mfn_t mfn)
 	return note_order(table, index, mfn);
 }
 
-/* A page got its frame; `was` is its entry before. For all but the commonest, an EMPTY one. */
-static void note_was(struct p2m *p, uint64_t was)
+/* A page gets its frame; `was` is its entry. For all but the commonest, an EMPTY one. */
+static void leave(struct p2m *p, uint64_t *entry, uint64_t was)
 {
 	if (was == ENTRY(P2M_BALLOONED)) {
 		p->pages[P2M_BALLOONED]--;
@@ -53,6 +53,7 @@ static void note_was(struct p2m *p, uint64_t was)
 	}
 	p->pages[P2M_EMPTY]--;
 	if (entry_present(was)) { /* the zero frame was */
+		entry_break(p, entry);
 		p->zero_mapped--;
 		p->fault_cow_zero++;
 		frame_share_put(entry_mfn(was));
@@ -79,15 +80,13 @@ static inline __attribute__((always_inline)) enum p2m_fault_result populate(
 		p->fault_denied++;
 		return P2M_FAULT_WAIT;
 	}
-	if (UNLIKELY(entry_present(was)))
-		entry_break(p, entry);
-	entry_write(entry, leaf_ram_4k(mfn));
-	p->pages[P2M_RAM]++;
-	p->fault_populate++;
 	if (LIKELY(was == ENTRY(P2M_EMPTY)))
 		p->pages[P2M_EMPTY]--;
 	else
-		note_was(p, was);
+		leave(p, entry, was);
+	entry_write(entry, leaf_ram_4k(mfn));
+	p->pages[P2M_RAM]++;
+	p->fault_populate++;
 	if (UNLIKELY(note_order(table, index, mfn)))
 		try_join(p, gfn);
 	return P2M_FAULT_MAPPED;

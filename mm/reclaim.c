@@ -108,13 +108,16 @@ static void hold_more(struct reclaim *r, struct p2m *p, uint64_t wanted, uint64_
 static bool put_away(struct p2m *p, const struct reclaim_order *o, struct evict_page *e,
 	enum reclaim_rung *rung, enum reclaim_limit *limit)
 {
+	const void *frame = mfn_to_va(e->mfn);
 	uint32_t bytes;
 
-	if (page_all_zero(page)) {
+	/* Where it lies: nothing is kept of it, and if it is taken back and written to meanwhile, it is not settled. */
+	if (page_all_zero(frame)) {
 		*rung = RECLAIM_ZERO;
 		e->to = P2M_EMPTY;
 		return true;
 	}
+	memcpy(page, frame, PAGE_BYTES);
 	if (o->p2m_of && !e->shared) {
 		mfn_t with = merge_find(p, e->gfn, page, o->p2m_of);
 
@@ -242,7 +245,6 @@ enum reclaim_limit reclaim_step(
 		}
 		uint64_t start = o->clock();
 
-		memcpy(page, mfn_to_va(e->mfn), PAGE_BYTES);
 		if (!put_away(p, o, e, &b.rung[b.count], &limit)) {
 			if (limit != RECLAIM_FULL)
 				break; /* it stays held, and is tried again */

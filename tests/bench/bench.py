@@ -75,13 +75,13 @@ def measure(cpu_model):
         figures["compress_4k"] = (sum(map(int, there)) // len(there), "ticks")
         figures["decompress_4k"] = (sum(map(int, back)) // len(back), "ticks")
         figures["compress_4k_refused"] = (int(re.search(r"found in (\d+) ticks", tried).group(1)), "ticks")
-        machine.guest_shell("bench", "bench equal", 60)
+        machine.guest_shell("equal", "bench equal", 60)
         scan = [dict((what, int(ticks)) for what, ticks in
-                     re.findall(r"^(\w+) +\d+ pages, (\d+) ticks each", machine.cmd("debug share bench"), re.M))
+                     re.findall(r"^(\w+) +\d+ pages, (\d+) ticks each", machine.cmd("debug share equal"), re.M))
                 for _ in range(2)]  # what the first pass finds unique the second knows
         figures["share_scan_4k"] = (scan[0]["unique"], "ticks")
         figures["share_merge_4k"] = (scan[0]["shared"], "ticks")
-        out = machine.guest_shell("bench", "bench cow_break", 60)
+        out = machine.guest_shell("equal", "bench cow_break", 60)
         figures["cow_break"] = (int(re.search(r"^bench cow_break (\d+)", out, re.M).group(1)), "ticks")
         info = machine.cmd_json("info")
         figures["frame_metadata"] = (info["frame_metadata_bytes"], "bytes")
