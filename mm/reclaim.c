@@ -245,6 +245,10 @@ enum reclaim_limit reclaim_step(
 		}
 		uint64_t start = o->clock();
 
+		/*
+		 * It may stand in the ring twice: touched, and held again. What counts is what it is now: from here to settle()
+		 * only merge_find() holds pages, and leaves none held, so that one written to meanwhile is not IN_FLIGHT then.
+		 */
 		if (!put_away(p, o, e, &b.rung[b.count], &limit)) {
 			if (limit != RECLAIM_FULL)
 				break; /* it stays held, and is tried again */

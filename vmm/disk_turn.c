@@ -87,6 +87,8 @@ void disk_wait_add(struct vcpu *v)
 	spin_unlock(&turn.lock);
 	if (go)
 		sched_place(v);
+	else
+		sched_poke_control(); /* who looks whether it is free: it may sleep a millisecond, knowing of nothing at the disk */
 }
 
 bool disk_wait_remove(struct vcpu *v)

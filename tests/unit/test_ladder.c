@@ -184,6 +184,46 @@ static void everybody_gets_his_page(void **state)
 }
 
 /* They end, are paused and go on, while pages of theirs are held, in buffers, or on their way from the disk. */
+/*
+ * Nothing runs and a guest waits for its page: somebody looks for it again and again, far more often than the control
+ * plane's millisecond, and sleeps in between. There is no interrupt of the disk.
+ */
+static void an_idle_machine_looks_for_a_page_on_its_way(void **state)
+{
+	uint64_t worst = 0;
+	uint32_t groups = 0;
+
+	(void)state;
+	struct guest *g = with_pages_in_swap("a", 2);
+
+	wash_buffers();
+	fake_virt_code = read_on;
+	while (at[g->id] < PAGES) {
+		uint32_t had = at[g->id], idle = fake_idle_count;
+
+		fake_disk_hold = UINT32_MAX;
+		for (uint64_t until = fake_tsc + 300 * 100; fake_tsc < until;) /* 300 us at 100 MHz */
+			if (!sched_pass())
+				sched_rest();
+		if (had == at[g->id]) { /* it did wait */
+			assert_int_equal(vcpu_state(&g->vcpu[0]), VCPU_WAIT_MEMORY);
+			assert_in_range(fake_idle_count - idle, 4, 30);
+			groups++;
+		}
+		uint64_t ready = fake_tsc;
+
+		had = at[g->id];
+		fake_disk_hold = 0;
+		while (at[g->id] == had && at[g->id] < PAGES && fake_tsc < ready + 100000)
+			if (!sched_pass())
+				sched_rest();
+		worst = MAX(worst, fake_tsc - ready);
+	}
+	assert_true(groups > 1);
+	print_message("%u times, %llu ticks at most\n", groups, (unsigned long long)worst);
+	assert_in_range(worst, 1, 150 * 100);
+}
+
 static void guests_die_while_their_pages_are_on_their_way(void **state)
 {
 	uint64_t seed = 42;
@@ -501,6 +541,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(everybody_gets_his_page),
+		TEST(an_idle_machine_looks_for_a_page_on_its_way),
 		TEST(guests_die_while_their_pages_are_on_their_way),
 		TEST(everybody_writes_out_what_is_in_swap),
 		TEST(the_store_keeps_its_bound),

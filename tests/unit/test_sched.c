@@ -3,7 +3,8 @@
 
 #include "tests/fake/hv.h"
 #include "vmm/memwait.h"
-#include "vmm/sched.h"
+#include "tests/fake/cpu.h"
+#include "vmm/sched_cpu.h"
 
 #define POOL 4096u /* 16 MiB */
 
@@ -163,6 +164,52 @@ static void line_at_the_disk(void **state)
 	assert_int_equal(script_of(a)->interrupts, 3);
 	assert_int_equal(script_of(b)->interrupts, 3);
 	assert_int_equal(fake_disk_flush_count, 6);
+}
+
+/* On another CPU, while CPU 0, which looks after the line, idles. */
+static void the_control_plane_hears_who_waits(void **state)
+{
+	uint32_t kicks, idle, done;
+	bool waited;
+
+	(void)state;
+	fake_cpu_count = 2;
+	sched_init();
+	struct guest *a = fake_hv_guest("a", 4);
+
+	sched_set(&a->vcpu[0], 1000, 2);
+	script_of(a)->code = ask_disk;
+	script_of(a)->disk_op = AERO_BLOCK_FLUSH;
+	fake_disk_unready = true;
+	fake_cpu_index = 1;
+	for (uint32_t i = 0; i < 100 && vcpu_state(&a->vcpu[0]) != VCPU_WAIT_DISK; i++) {
+		sched_cpus[0].idle = 1;
+		fake_kicks[0] = 0;
+		(void)sched_pass();
+	}
+	waited = vcpu_state(&a->vcpu[0]) == VCPU_WAIT_DISK;
+	kicks = fake_kicks[0];
+	idle = sched_cpus[0].idle;
+	fake_disk_unready = false;
+	for (uint32_t i = 0; i < 40; i++) {
+		fake_cpu_index = i % 2;
+		(void)sched_pass();
+	}
+	done = script_of(a)->interrupts;
+	/* A guest that still ran on CPU 1 could not be ended: all is looked at behind that. */
+	for (uint32_t i = 0; i < 1000 && vcpu_state(&a->vcpu[0]) != VCPU_STOPPED; i++) {
+		fake_cpu_index = 1;
+		sched_stop(&a->vcpu[0]);
+		(void)sched_pass();
+	}
+	fake_cpu_index = 0;
+	fake_hv_destroy_all();
+	fake_cpu_count = 1;
+	sched_init();
+	assert_true(waited);
+	assert_int_equal(kicks, 1);
+	assert_int_equal(idle, 0);
+	assert_int_equal(done, 3);
 }
 
 /* What became of a vCPU's time: it stands still for what it reads and for frames, not for what it writes; it idles
@@ -420,6 +467,7 @@ static void grace_limit(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { TEST(round_robin), TEST(sleepers), TEST(line_at_the_disk),
+		TEST(the_control_plane_hears_who_waits),
 		TEST(time_is_accounted_for), TEST(pause_keeps_sleep),
 		TEST(one_waits_others_go_on), TEST(goes_on_when_memory_returns),
 		TEST(all_wait_in_peace), TEST(waiter_takes_interrupts), TEST(grace_rules),
