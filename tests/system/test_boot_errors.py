@@ -105,6 +105,17 @@ def test_launcher_refuses_what_makes_no_sense(tmp_path):
     assert "gdbstub" in no_boot("--emulator", "bochs", "--gdb")
 
 
+def test_launcher_says_which_guest_kernel_it_takes(tmp_path):
+    """One beside the config goes before the built one: a stale one would go unnoticed."""
+    config, own = tmp_path / "mine.dts", tmp_path / "guest.elf"
+    config.write_text('/dts-v1/; / { compatible = "aerostat,config-1"; guests { vm { kernel = "guest.elf"; }; }; };')
+    boot = ("--config", config, "--disk", tmp_path, "--omit", "aerostat.elf")  # a folder is no disk: it ends there
+    assert "beside the config" not in no_boot(*boot)
+    own.write_bytes(b"old")
+    assert f"guest.elf is {own}, which lies beside the config, not " in no_boot(*boot)
+    assert "beside the config" not in no_boot(*boot, "--esp-file", f"guest.elf={BUILD / 'guest.elf'}")
+
+
 def test_launcher_shows_dtc_where_a_config_is_wrong(tmp_path):
     config = tmp_path / "bad.dts"
     config.write_text("/dts-v1/;\n/ {\n\tpool = ;\n};\n")
