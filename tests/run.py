@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,10 +25,10 @@ def say(text):
     sys.stdout.flush()
 
 
-def unit_binary(binary):
+def unit_binary(binary, prefix=()):
     """A cmocka program; its own summary gives the counts."""
     start = time.time()
-    done = subprocess.run([binary], capture_output=True, text=True, errors="replace",
+    done = subprocess.run([*prefix, binary], capture_output=True, text=True, errors="replace",
                           env={**os.environ, "UBSAN_OPTIONS": "print_stacktrace=1"})
     out = done.stdout + done.stderr
     ok = len(re.findall(r"^\[       OK \]", out, re.M))
@@ -47,14 +48,14 @@ def unit():
     return [(0, unit_binary, (b,)) for b in binaries if not b.suffix]
 
 
-def fuzz_target(binary, seconds=0):
+def fuzz_target(binary, seconds=0, prefix=()):
     start = time.time()
     corpus = TOP / "tests/fuzz/corpus" / binary.name[5:]
     work = BUILD / "corpus" / binary.name[5:]
     work.mkdir(parents=True, exist_ok=True)
     runs = SLOW_RUNS.get(binary.name, FUZZ_RUNS)
     limit = [f"-max_total_time={seconds}"] if seconds else [f"-runs={runs}", "-seed=1"]
-    done = subprocess.run([binary, *limit, "-max_len=8192", "-timeout=10", "-print_final_stats=1",
+    done = subprocess.run([*prefix, binary, *limit, "-max_len=8192", "-timeout=30", "-print_final_stats=1",
                            f"-artifact_prefix={work}/", work, *([corpus] if corpus.is_dir() else [])],
                           capture_output=True, text=True, errors="replace")
     found = re.search(r"number_of_executed_units: (\d+)", done.stderr)
@@ -148,11 +149,31 @@ def system(args=()):
 
 
 def run(jobs):
-    """Two at a time: the machines that run this have two cores. The longest begin, so that both end together."""
+    """Two at a time: the machines that run this have two cores. The longest begin, so that both end together. Beside
+    two emulators a third job of those that need none takes only the time that these leave."""
     images = {f: (BUILD / f).read_bytes() for f in ("aerostat.elf", "guest.elf", "BOOTX64.EFI") if (BUILD / f).exists()}
-    with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(lambda j: j[1](*j[2]), sorted(jobs, key=lambda j: -j[0])))
-    if any(job is system_file for _, job, _ in jobs):
+    jobs = sorted(jobs, key=lambda j: -j[0])
+    machines = deque(j for j in jobs if j[1] is system_file)
+    others = deque(j for j in jobs if j[1] is not system_file)
+    results = []
+
+    def work(queues, **options):
+        for queue in queues:
+            while True:
+                try:
+                    _, job, args = queue.popleft()
+                except IndexError:
+                    break
+                results.append(job(*args, **options))
+
+    any_machine = bool(machines)
+    with ThreadPoolExecutor(3) as pool:
+        workers = [pool.submit(work, (machines, others)) for _ in range(2)]
+        if any_machine:
+            workers.append(pool.submit(work, (others,), prefix=("nice", "-n", "19")))
+    for worker in workers:
+        worker.result()  # raises what went wrong in it
+    if any_machine:
         same = all((BUILD / f).read_bytes() == data for f, data in images.items())
         say(f"system one image for both: {'ok' if same else 'FAILED, build/ changed meanwhile'}")
         results.append((same, not same))
