@@ -3,6 +3,8 @@ Nobody loses a byte or stops but the owner of a page that is lost; the console s
 One machine, in order. Swap that is full: test_faults.py; drivers and single requests: test_disk.py."""
 import re
 
+import pytest
+
 from hogs import rows, wait_for
 
 BACKENDS = ("svm",)  # nothing here is the processor's
@@ -136,7 +138,6 @@ def test_the_disk_comes_back(machine):
     m = machine
     assert swap(m)["failed"]
     before = told(m, FAILED)
-    m.cmd("disk-fault 1 off")
     m.cmd("swap on")
     wait_for("the target is reached after all", lambda: is_small(m))
     s = swap(m)
@@ -176,17 +177,29 @@ def test_a_slow_disk(machine):
     m.audit()
 
 
+@pytest.fixture(autouse=True)
+def nobody_is_left_paused(request):
+    yield
+    m = request.node.funcargs.get("machine")
+    if m and m.child and m.child.isalive():
+        m.cmd("disk-fault 1 off")
+        for name, row in rows(m).items():
+            if row["state"] == "paused":
+                m.cmd(f"unpause {name}")
+
+
 def loses_a_page(machine, fault, reason):
     """With both guests' pages on swap all reads go wrong while mute alone runs: it stops, says why, and nothing else
     is lost. It runs again when it is created again."""
     m = machine
     for guest in ("mute", "other"):
+        m.cmd(f"pause {guest}")  # what goes out stays there
         m.cmd(f"mem-set {guest} {LEAST_KIB}K")
     for guest in ("mute", "other"):
         wait_for(f"{guest} is small", lambda g=guest: is_small(m, g))
-        wait_for(f"{guest} is on swap", lambda g=guest: on_swap(m, g) > 256)
-    m.cmd("pause other")
+        assert on_swap(m, guest) > 64, why(m, guest)
     m.cmd(f"disk-fault 1 {fault} 100000")
+    m.cmd("unpause mute")
     wait_for("mute stops", lambda: "mute" in stopped(m), 120)
     row = rows(m)["mute"]
     assert row["state"] == "crashed" and re.search(LOST + reason, row["reason"]), row
