@@ -181,12 +181,15 @@ class Machine:
 
         A line of the log may come at any time: it takes prompt and line away and draws them again below itself. So
         neither a prompt nor a new line tells where an answer ends. What does: a word that nobody typed before, which
-        stands behind a prompt once all before it was done; Ctrl-U then takes it away."""
+        stands behind a prompt once all before it was done; Ctrl-U then takes it away, but not before it was seen: with
+        a line of the log in between it would never be drawn."""
         self.marks += 1
         mark = f"~{self.marks}~"
-        self.child.send(f"{CLEAR_LINE}{keys}{mark}{CLEAR_LINE}")
+        self.child.send(f"{CLEAR_LINE}{keys}{mark}")
         self.wait(PROMPT + mark, seconds, exact=True)
-        return screen(self.child.before)[:-1]
+        lines = screen(self.child.before)[:-1]
+        self.child.send(CLEAR_LINE)
+        return lines
 
     def cmd(self, line, seconds=COMMAND_SECONDS):
         """Types a line (or keys that make one); returns what it printed, without the echo and lines of the log."""
