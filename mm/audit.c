@@ -5,6 +5,7 @@
  */
 #include <stdarg.h>
 
+#include "mm/alias.h"
 #include "mm/audit.h"
 #include "mm/frame_pool.h"
 #include "mm/p2m_walk.h"
@@ -19,7 +20,7 @@ struct audit {
 	uint64_t by_state[FRAME_STATE_COUNT];                 /* frames found */
 	uint32_t heads[BUDDY_KINDS][BUDDY_ORDERS];            /* free blocks found in the array */
 	uint64_t private_pages, tables, zero_mappings, used; /* found in the guests */
-	uint64_t compressed, swapped;                        /* pages that are out */
+	uint64_t compressed, swapped, dropped;               /* pages that are out; dropped: on their guest's own disk */
 	/* of SHARED frames but the zero frame: references in the guests' entries, and in the frames; the
 	 * same once more with each times a number of its frame's own: equal only if all are */
 	uint64_t shared_leaves, shared_refs, shared_leaves_sum, shared_refs_sum;
@@ -32,7 +33,7 @@ struct guest_audit {
 	struct audit *a;
 	const struct p2m *p;
 	uint64_t pages[P2M_STATE_COUNT];
-	uint64_t pages_in_2m, zero_mapped, pinned, tables;
+	uint64_t pages_in_2m, zero_mapped, pinned, tables, on_own_disk;
 };
 
 static void PRINTF(2, 3) problem(struct audit *a, const char *fmt, ...)
@@ -256,7 +257,8 @@ static void check_out(struct guest_audit *g, uint64_t gfn, uint64_t e)
 		break;
 	default:
 		found = swap_owner(payload, &owner, &owner_gfn);
-		g->a->swapped++;
+		g->on_own_disk += alias_is(payload);
+		*(alias_is(payload) ? &g->a->dropped : &g->a->swapped) += 1;
 		break;
 	}
 	if (!found || owner != g->p->account.owner || owner_gfn != gfn)
@@ -349,6 +351,7 @@ static void audit_guest(struct audit *a, const struct p2m *p)
 	expect_guest(&g, "zero-mapped pages", p->zero_mapped, g.zero_mapped);
 	expect_guest(&g, "pinned pages", p->pinned, g.pinned);
 	expect_guest(&g, "tables", p->table_count, g.tables);
+	expect_guest(&g, "pages on its own disk", p->on_own_disk, g.on_own_disk);
 	expect_guest(&g, "frames charged", acc->used_pages,
 		g.pages[P2M_RAM] + g.pages[P2M_IN_FLIGHT] + g.tables);
 	a->tables += g.tables;
@@ -394,11 +397,17 @@ static void check_stores(struct audit *a)
 {
 	struct zstore_counts z;
 	struct swap_counts s;
+	struct alias_counts d;
+	const char *why = alias_check();
 
 	zstore_counts(&z);
 	swap_counts(&s);
+	alias_counts(&d);
 	expect(a, "compressed pages", z.use.objects, a->compressed);
 	expect(a, "swapped pages", s.used, a->swapped);
+	expect(a, "pages on their guests' own disks", d.used, a->dropped);
+	if (why)
+		problem(a, "blocks of guests' disks: %s", why);
 }
 
 static void zstore_problem(void *ctx, const char *what, uint64_t counted, uint64_t found)

@@ -88,7 +88,7 @@ static void free_tree(struct p2m *p, mfn_t table, uint32_t level)
 		uint64_t e = t[i];
 
 		if (!entry_present(e)) {
-			p2m_drop_out(e, &batch);
+			p2m_drop_out(p, e, &batch);
 			continue;
 		}
 		if (entry_is_table(e, level))

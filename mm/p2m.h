@@ -65,6 +65,7 @@ struct p2m {
 	uint64_t fault_swap_in;   /* SWAPPED ones */
 	uint64_t fault_swap_wait; /* times that one had to wait for the disk */
 	uint64_t gathered_2m;     /* 2 MiB that became one leaf again by moving their pages together */
+	uint64_t on_own_disk;     /* now: SWAPPED pages that lie on the guest's own disk (mm/alias.h) */
 	uint64_t overwritten;     /* pages out that were overwritten whole: nothing was brought in */
 	uint64_t read_out;        /* pages out that were read where they lay */
 	uint64_t shared;          /* pages that became SHARED */
@@ -72,6 +73,7 @@ struct p2m {
 	uint64_t cow_taken;       /* SHARED pages whose frame nobody else maps any more: RAM again, no copy */
 	/* the page that P2M_FAULT_LOST was about */
 	gfn_t lost_gfn;
+	enum p2m_state lost_from; /* where its content was: lost_slot of swap, or a handle */
 	uint64_t lost_slot;
 	const char *lost_why; /* NULL: none is */
 };

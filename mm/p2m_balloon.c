@@ -71,7 +71,7 @@ static inline void inflate_absent(struct p2m *p, uint64_t *entry, struct frame_b
 	p->pages[entry_state(e)]--;
 	p->pages[P2M_BALLOONED]++;
 	if (UNLIKELY(e != ENTRY(P2M_EMPTY)))
-		p2m_drop_out(e, out);
+		p2m_drop_out(p, e, out);
 }
 
 static __attribute__((noinline)) uint64_t *make_page(

@@ -1,6 +1,7 @@
 /* Pages leave for the ladder's lower rungs and come back. See mm/evict.h. */
 #include "mm/evict.h"
 
+#include "mm/alias.h"
 #include "mm/compress.h"
 #include "mm/heap.h"
 #include "mm/p2m_walk.h"
@@ -134,6 +135,7 @@ static void move_out(struct p2m *p, uint64_t *entry, const struct evict_page *e,
 	p->pages[e->shared ? P2M_SHARED : P2M_IN_FLIGHT]--;
 	p->pages[e->to]++;
 	p->shared += shared;
+	p->on_own_disk += e->to == P2M_SWAPPED && alias_is(e->payload);
 	if (e->shared)
 		p2m_drop_shared(p, e->mfn);
 	else
@@ -200,7 +202,7 @@ bool p2m_restore_to_swap(struct p2m *p, gfn_t gfn, uint64_t handle, uint64_t slo
 	return entry != NULL;
 }
 
-void p2m_drop_out(uint64_t e, struct frame_batch *batch)
+void p2m_drop_out(struct p2m *p, uint64_t e, struct frame_batch *batch)
 {
 	uint64_t payload = entry_payload(e);
 
@@ -212,6 +214,7 @@ void p2m_drop_out(uint64_t e, struct frame_batch *batch)
 		zstore_free(payload);
 		break;
 	case P2M_SWAPPED:
+		p->on_own_disk -= alias_is(payload);
 		swap_free(payload);
 		break;
 	default:
@@ -221,8 +224,9 @@ void p2m_drop_out(uint64_t e, struct frame_batch *batch)
 
 /* ---- back -------------------------------------------------------------------------------------- */
 
-static status_t lose(struct p2m *p, gfn_t gfn, uint64_t slot, const char *why)
+static status_t lose(struct p2m *p, gfn_t gfn, enum p2m_state from, uint64_t slot, const char *why)
 {
+	p->lost_from = from;
 	p->lost_gfn = gfn;
 	p->lost_slot = slot;
 	p->lost_why = why;
@@ -257,7 +261,7 @@ static void commit_in(struct p2m *p, gfn_t gfn, uint64_t *entry, mfn_t table_mfn
 	entry_write(entry, leaf_ram_4k(mfn));
 	p->pages[entry_state(e)]--;
 	p->pages[P2M_RAM]++;
-	p2m_drop_out(e, NULL);
+	p2m_drop_out(p, e, NULL);
 	if (p2m_note_come(frame_known(table_mfn), level_index(gfn, 1), mfn)) {
 		status_t joined = p2m_join_locked(p, gfn);
 
@@ -283,7 +287,7 @@ static status_t swap_in(struct p2m *p, gfn_t gfn, uint64_t *entry, mfn_t table, 
 			frame_free(&p->account, mfn, ORDER_4K);
 	}
 	if (s == ERR_IO)
-		return lose(p, gfn, slot, why);
+		return lose(p, gfn, P2M_SWAPPED, slot, why);
 	if (s != OK)
 		return s;
 	commit_in(p, gfn, entry, table, mfn);
@@ -310,7 +314,7 @@ static status_t expand(struct p2m *p, gfn_t gfn, uint64_t e)
 
 	if (!entry || *entry != e)
 		return ERR_NOENT;
-	return s == OK ? OK : lose(p, gfn, handle, "its compressed content is damaged");
+	return s == OK ? OK : lose(p, gfn, P2M_COMPRESSED, handle, "its compressed content is damaged");
 }
 
 static status_t expand_in(struct p2m *p, gfn_t gfn, uint64_t e, uint32_t flags)
@@ -379,7 +383,7 @@ status_t p2m_read_out(struct p2m *p, gfn_t gfn, void *page)
 	default:
 		s = swap_get(entry_payload(e), page, &why);
 		if (s == ERR_IO)
-			return lose(p, gfn, entry_payload(e), why);
+			return lose(p, gfn, P2M_SWAPPED, entry_payload(e), why);
 		break;
 	}
 	p->read_out += s == OK;

@@ -204,7 +204,7 @@ status_t p2m_read_out(struct p2m *p, gfn_t gfn, void *page) MUST_CHECK;
 /* An IN_FLIGHT page becomes RAM again. Lock held. */
 void p2m_map_again(struct p2m *p, gfn_t gfn);
 /* Drops what a not-present entry refers to; its frame, if it has one, goes to the batch. Counts nothing. */
-void p2m_drop_out(uint64_t e, struct frame_batch *batch);
+void p2m_drop_out(struct p2m *p, uint64_t e, struct frame_batch *batch);
 /* A page of this CPU's own; `which` 0 or 1. Content is anybody's after the lock was given up... by this CPU only. */
 void *p2m_scratch(uint32_t which);
 

@@ -1,6 +1,7 @@
 /* See mm/reclaim.h. */
 #include "mm/reclaim.h"
 
+#include "mm/alias.h"
 #include "mm/compress.h"
 #include "mm/share.h"
 #include "mm/swap.h"
@@ -21,7 +22,7 @@ static uint8_t packed[ZSTORE_MAX_BYTES];
 
 const char *reclaim_rung_name(enum reclaim_rung r)
 {
-	static const char *const name[] = { "zero", "share", "compress", "swap" };
+	static const char *const name[] = { "zero", "drop", "share", "compress", "swap" };
 
 	return (unsigned int)r < ARRAY_COUNT(name) ? name[r] : "?";
 }
@@ -118,6 +119,11 @@ static bool put_away(struct p2m *p, const struct reclaim_order *o, struct evict_
 		return true;
 	}
 	memcpy(page, frame, PAGE_BYTES);
+	if (o->drop && alias_take(p->account.owner, e->gfn.v, page, &e->payload)) {
+		*rung = RECLAIM_DROP;
+		e->to = P2M_SWAPPED;
+		return true;
+	}
 	if (o->p2m_of && !e->shared) {
 		mfn_t with = merge_find(p, e->gfn, page, o->p2m_of);
 

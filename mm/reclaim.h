@@ -9,12 +9,13 @@
 
 enum reclaim_rung {
 	RECLAIM_ZERO,     /* the page was all zero */
+	RECLAIM_DROP,     /* its guest's own disk has it: mm/alias.h */
 	RECLAIM_SHARE,    /* equal to another */
 	RECLAIM_COMPRESS,
 	RECLAIM_SWAP,
 	RECLAIM_RUNGS
 };
-const char *reclaim_rung_name(enum reclaim_rung r); /* "zero", "share", "compress", "swap" */
+const char *reclaim_rung_name(enum reclaim_rung r); /* "zero", "drop", "share", "compress", "swap" */
 
 #define RECLAIM_HELD_MAX 256u /* pages of a guest that lie held at a time */
 #define RECLAIM_STEP     16u  /* pages that one step settles at most */
@@ -53,7 +54,7 @@ struct reclaim_order {
 	uint64_t pages;      /* wanted */
 	uint64_t now;        /* of `clock` */
 	uint64_t rest_ticks; /* pages lie held for so long before they go; 0: at once */
-	bool compress, swap; /* allowed */
+	bool drop, compress, swap; /* allowed */
 	uint64_t (*clock)(void); /* ticks */
 	merge_p2m_fn p2m_of;     /* for sharing, as far as the guest's p2m allows it; NULL: none */
 };

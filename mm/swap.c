@@ -1,6 +1,7 @@
 /* See mm/swap.h. */
 #include "mm/swap.h"
 
+#include "mm/alias.h"
 #include "mm/hash.h"
 #include "mm/heap.h"
 #include "vmm/base/bug.h"
@@ -365,6 +366,8 @@ status_t swap_get(uint64_t i, void *page, const char **why)
 	struct buffer *read = NULL;
 	status_t result = ERR_BUSY;
 
+	if (alias_is(i))
+		return alias_get(i, page, why);
 	spin_lock(&swap.lock);
 	HV_BUG_ON(i >= swap.slots);
 	struct slot *s = slot_at(i);
@@ -396,6 +399,10 @@ status_t swap_get(uint64_t i, void *page, const char **why)
 
 void swap_free(uint64_t i)
 {
+	if (alias_is(i)) {
+		alias_free(i);
+		return;
+	}
 	spin_lock(&swap.lock);
 	HV_BUG_ON(i >= swap.slots);
 	struct slot *s = slot_at(i);
@@ -452,6 +459,10 @@ void swap_done(struct swap_io *io, status_t s)
 		(struct buffer *)(void *)((char *)io - __builtin_offsetof(struct buffer, io));
 	bool again = false;
 
+	if (alias_is(io->first)) {
+		alias_done(io, s);
+		return;
+	}
 	spin_lock(&swap.lock);
 	HV_BUG_ON(b->state != BUFFER_WRITING && b->state != BUFFER_READING);
 	if (s != OK) {
@@ -496,6 +507,8 @@ bool swap_owner(uint64_t i, uint16_t *owner, uint64_t *gfn)
 {
 	bool used = false;
 
+	if (alias_is(i))
+		return alias_owner(i, owner, gfn);
 	spin_lock(&swap.lock);
 	if (i < swap.slots) {
 		const struct slot *s = slot_at(i);

@@ -1,5 +1,6 @@
 #include "vmm/block.h"
 
+#include "mm/alias.h"
 #include "vmm/base/fmt.h"
 #include "vmm/base/parse.h"
 #include "vmm/base/string.h"
@@ -13,6 +14,7 @@ struct block_slot {
 };
 
 #define BLOCK_PIECE_SECTORS 128u
+#define BLOCK_SECTORS       (PAGE_BYTES / AERO_SECTOR_BYTES) /* mm/alias.h's blocks */
 
 /* Written at boot and by guest_create() only, both on CPU 0; `bounce` by who has claimed the disk. */
 static struct {
@@ -171,6 +173,12 @@ status_t block_open(const struct config_guest *guest, struct block_region *out,
 	return OK;
 }
 
+void block_close(const struct block_region *region)
+{
+	if (region->sector_count)
+		alias_forget(region->first_sector / BLOCK_SECTORS, region->sector_count / BLOCK_SECTORS);
+}
+
 static int64_t disk_failed(struct guest *g)
 {
 	g->disk.errors++;
@@ -188,6 +196,44 @@ static int64_t copy_failed(struct block_wait *wait, status_t s, uint64_t gpa, ui
 	return -AERO_ENOMEM;
 }
 
+/*
+ * Whole pages of its memory and whole blocks of the disk are the same now: the ladder may drop the pages. Of guests that owe pages,
+ * and of those without a balloon driver, whom the ladder takes them from first: a hash costs more than the copy.
+ */
+static void learn(const struct guest *g, uint64_t sector, uint32_t sectors, uint64_t gpa)
+{
+	if ((g->ladder.limit_pages == UINT64_MAX && g->balloon.page) || gpa & PAGE_OFFSET_MASK || sector % BLOCK_SECTORS)
+		return;
+	for (uint32_t at = 0; at + BLOCK_SECTORS <= sectors; at += BLOCK_SECTORS) {
+		alias_learn(g->id, (sector + at) / BLOCK_SECTORS, (gpa >> PAGE_SHIFT) + at / BLOCK_SECTORS,
+			block.bounce + at * AERO_SECTOR_BYTES);
+		platform_listen(); /* some take longer than the console's port holds what is typed */
+	}
+}
+
+/*
+ * Pages that lie in these blocks and nowhere else come in before they are overwritten: each that does leaves its block
+ * for good. One that CPU 0 is about to settle there is still where it was: that one to let go is a moment's wait.
+ */
+static status_t break_aliases(struct guest *g, uint64_t first, uint64_t count, uint64_t *gfn)
+{
+	for (uint64_t rounds = 2 * count; alias_break(first, count, gfn) != OK; rounds--) {
+		if (rounds == 0)
+			return ERR_BUSY;
+		switch (p2m_fault(&g->p2m, gfn_to_gpa(GFN(*gfn)), P2M_READ)) {
+		case P2M_FAULT_MAPPED:
+			break;
+		case P2M_FAULT_DISK:
+			return ERR_BUSY;
+		case P2M_FAULT_LOST:
+			return ERR_IO;
+		default:
+			return ERR_NOMEM;
+		}
+	}
+	return OK;
+}
+
 static int64_t read_piece(struct guest *g, uint64_t sector, uint32_t sectors, uint64_t gpa,
 	struct block_wait *wait)
 {
@@ -197,19 +243,29 @@ static int64_t read_piece(struct guest *g, uint64_t sector, uint32_t sectors, ui
 		return disk_failed(g);
 	status_t s = p2m_copy_to(&g->p2m, GPA(gpa), block.bounce, bytes);
 
-	return s == OK ? 0 : copy_failed(wait, s, gpa, bytes);
+	if (s != OK)
+		return copy_failed(wait, s, gpa, bytes);
+	learn(g, sector, sectors, gpa);
+	return 0;
 }
 
 static int64_t write_piece(struct guest *g, uint64_t sector, uint32_t sectors, uint64_t gpa,
 	struct block_wait *wait)
 {
-	uint64_t bytes = (uint64_t)sectors * AERO_SECTOR_BYTES;
-	status_t s = p2m_copy_from(&g->p2m, GPA(gpa), block.bounce, bytes);
+	uint64_t bytes = (uint64_t)sectors * AERO_SECTOR_BYTES, gfn;
+	uint64_t first = sector / BLOCK_SECTORS, count = (sector + sectors - 1) / BLOCK_SECTORS - first + 1;
+	status_t s = break_aliases(g, first, count, &gfn);
 
 	if (s != OK)
+		return copy_failed(wait, s, gfn << PAGE_SHIFT, 1);
+	s = p2m_copy_from(&g->p2m, GPA(gpa), block.bounce, bytes);
+	if (s != OK)
 		return copy_failed(wait, s, gpa, bytes);
-	if (platform_disk_write(g->disk.disk, sector, sectors, block.bounce) != OK)
+	s = platform_disk_write(g->disk.disk, sector, sectors, block.bounce);
+	alias_wrote(first, count);
+	if (s != OK)
 		return disk_failed(g);
+	learn(g, sector, sectors, gpa);
 	return 0;
 }
 

@@ -25,6 +25,9 @@ status_t block_swap(uint32_t *disk, uint64_t *first_sector, uint64_t *pages,
 status_t block_open(const struct config_guest *guest, struct block_region *out,
 	char error[CONFIG_ERROR_BYTES]) MUST_CHECK;
 
+/* The guest is gone, and its pages: nothing is remembered of its region. */
+void block_close(const struct block_region *region);
+
 /* What of a request's buffer cannot be given now; bytes 0: nothing of the kind. */
 struct block_wait {
 	status_t status; /* ERR_NOMEM: frames; ERR_BUSY: it is being read from swap; ERR_IO: it is lost */

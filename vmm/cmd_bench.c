@@ -1,10 +1,12 @@
 /* What benchmarks need of the hypervisor: debug reclaim, debug latency, debug paging. */
+#include "mm/alias.h"
 #include "mm/evict.h"
 #include "mm/swap.h"
 #include "vmm/base/parse.h"
 #include "vmm/base/string.h"
 #include "vmm/command.h"
 #include "vmm/console.h"
+#include "vmm/ladder.h"
 #include "vmm/latency.h"
 #include "vmm/overcommit.h"
 #include "vmm/platform.h"
@@ -161,13 +163,15 @@ void debug_latency(const struct command_args *a)
 static void show_paging(struct guest *g)
 {
 	struct swap_counts s;
+	struct alias_counts d;
 	const struct p2m *p = &g->p2m;
 
 	swap_counts(&s);
-	console_printf("read_out %lu overwritten %lu expanded %lu swapped_in %lu; its disk: read %lu written %lu; "
-		       "swap: read %lu written %lu\n", p->read_out, p->overwritten, p->fault_expand,
-		p->fault_swap_in, g->disk.read_sectors / 8, g->disk.write_sectors / 8, s.read_pages,
-		s.written_pages);
+	alias_counts(&d);
+	console_printf("at %lu; read_out %lu overwritten %lu expanded %lu swapped_in %lu dropped %lu broken %lu; its disk: read %lu "
+		       "written %lu; swap: read %lu written %lu; dropped: read %lu\n", platform_tsc(), p->read_out,
+		p->overwritten, p->fault_expand, p->fault_swap_in, d.taken, d.broken, g->disk.read_sectors / 8,
+		g->disk.write_sectors / 8, s.read_pages, s.written_pages, d.read_pages);
 }
 
 void debug_paging(const struct command_args *a)
@@ -178,8 +182,10 @@ void debug_paging(const struct command_args *a)
 		p2m_naive = true;
 	else if (a->count == 2 && !strcmp(a->word[1], "normal"))
 		p2m_naive = false;
+	else if (a->count == 2 && (!strcmp(a->word[1], "drop") || !strcmp(a->word[1], "nodrop")))
+		ladder_set_drop(!strcmp(a->word[1], "drop"));
 	else if (a->count != 2)
-		command_error("debug paging GUEST | naive | normal");
+		command_error("debug paging GUEST | naive | normal | drop | nodrop");
 	else if ((g = command_guest(a->word[1])))
 		show_paging(g);
 }

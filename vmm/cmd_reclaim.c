@@ -1,5 +1,6 @@
 /* mem-why, mem-state, swap: where memory stands, and what stands in its way. */
 #include "mm/reclaim.h"
+#include "mm/alias.h"
 #include "mm/swap.h"
 #include "mm/zstore.h"
 #include "vmm/base/fmt.h"
@@ -129,7 +130,8 @@ static void why_json(const struct why *w)
 	json_u64(&j, "resident_kib", w->resident * KIB_PAGE);
 	json_u64(&j, "compressed_kib", g->p2m.pages[P2M_COMPRESSED] * KIB_PAGE);
 	json_u64(&j, "store_kib", zstore_owner_frames(g->id) * KIB_PAGE);
-	json_u64(&j, "swapped_kib", g->p2m.pages[P2M_SWAPPED] * KIB_PAGE);
+	json_u64(&j, "swapped_kib", (g->p2m.pages[P2M_SWAPPED] - g->p2m.on_own_disk) * KIB_PAGE);
+	json_u64(&j, "dropped_kib", g->p2m.on_own_disk * KIB_PAGE);
 	json_u64(&j, "shared_kib", g->p2m.pages[P2M_SHARED] * KIB_PAGE);
 	json_u64(&j, "floor_kib", g->p2m.account.min_pages * KIB_PAGE);
 	json_u64(&j, "entitled_kib", g->ladder.entitled_pages * KIB_PAGE);
@@ -183,16 +185,17 @@ static void why_text(const struct why *w)
 		size(2, g->ladder.entitled_pages));
 	console_printf("  balloon   %s of %s\n", size(0, balloon_actual_pages(&g->balloon)),
 		size(1, w->balloon_target));
-	console_printf("  out       %s compressed in %s, %s on swap; %s shared\n",
+	console_printf("  out       %s compressed in %s, %s on swap, %s dropped (its own disk has them); %s shared\n",
 		size(0, g->p2m.pages[P2M_COMPRESSED]), size(1, zstore_owner_frames(g->id)),
-		size(2, g->p2m.pages[P2M_SWAPPED]), size(3, g->p2m.pages[P2M_SHARED]));
+		size(2, g->p2m.pages[P2M_SWAPPED] - g->p2m.on_own_disk), size(3, g->p2m.on_own_disk),
+		size(4, g->p2m.pages[P2M_SHARED]));
 	if (sampling_active_pages(g) != UINT64_MAX)
 		console_printf("  active    %s, by samples; its word: %s\n", size(0, sampling_active_pages(g)),
 			activity_fit_text(g->sampling.activity.fit));
-	console_printf("  gave      balloon %s, zero %s, share %s, compress %s, swap %s\n",
+	console_printf("  gave      balloon %s, zero %s, drop %s, share %s, compress %s, swap %s\n",
 		size(0, g->balloon.inflate_pages), size(1, n->pages[RECLAIM_ZERO]),
-		size(2, n->pages[RECLAIM_SHARE]), size(3, n->pages[RECLAIM_COMPRESS]),
-		size(4, n->pages[RECLAIM_SWAP]));
+		size(2, n->pages[RECLAIM_DROP]), size(3, n->pages[RECLAIM_SHARE]),
+		size(4, n->pages[RECLAIM_COMPRESS]), size(5, n->pages[RECLAIM_SWAP]));
 }
 
 void cmd_mem_why(const struct command_args *a)
@@ -240,8 +243,10 @@ static void list_rungs(struct rung out[RUNGS])
 static void state_json(const struct frame_counts *f, const char *level, const struct rung *rungs,
 	const struct swap_counts *s, const struct zstore_counts *z)
 {
+	struct alias_counts d;
 	struct json j;
 
+	alias_counts(&d);
 	command_json_begin(&j);
 	json_string(&j, "level", level);
 	json_u64(&j, "pool_kib", f->pool_limit * KIB_PAGE);
@@ -280,6 +285,15 @@ static void state_json(const struct frame_counts *f, const char *level, const st
 	json_u64(&j, "read_errors", s->read_errors);
 	json_u64(&j, "checksum_errors", s->checksum_errors);
 	json_object_end(&j);
+	json_object(&j, "own_disks");
+	json_u64(&j, "known", d.known);
+	json_u64(&j, "dropped", d.used);
+	json_u64(&j, "broken", d.broken);
+	json_u64(&j, "reads", d.reads);
+	json_u64(&j, "read_pages", d.read_pages);
+	json_u64(&j, "read_errors", d.errors);
+	json_u64(&j, "checksum_errors", d.wrong);
+	json_object_end(&j);
 	command_json_end(&j);
 }
 
@@ -293,6 +307,9 @@ static const char *swap_word(const struct swap_counts *s)
 static void state_text(const struct frame_counts *f, const char *level, const struct rung *rungs,
 	const struct swap_counts *s, const struct zstore_counts *z)
 {
+	struct alias_counts d;
+
+	alias_counts(&d);
 	console_printf("state %s: %s of the pool's %s are free, %s of them promised\n", level,
 		size(0, f->pool_free), size(1, f->pool_limit), size(2, f->promised));
 	console_printf("%-10s %12s %14s %12s\n", "rung", "gave", "ticks", "a page");
@@ -304,6 +321,8 @@ static void state_text(const struct frame_counts *f, const char *level, const st
 	console_printf("swap       %s; %s of %s used, %lu writes, %lu reads, %lu errors\n", swap_word(s),
 		size(0, s->used), size(1, s->slots), s->writes, s->reads,
 		s->write_errors + s->read_errors + s->checksum_errors);
+	console_printf("own disks  %s dropped, %s more known; %lu reads, %lu errors\n", size(0, d.used), size(1, d.known),
+		d.reads, d.errors + d.wrong);
 	console_printf("victims    %s held, %s of them wanted back before they went\n",
 		size(0, reclaim_total.held), size(1, reclaim_total.wanted_back));
 }

@@ -130,6 +130,7 @@ static void memory_stats(struct sink *s, const struct p2m *p)
 	section(s, "pages");
 	for (uint32_t i = P2M_EMPTY; i < P2M_STATE_COUNT; i++)
 		number(s, p2m_state_name((enum p2m_state)i), p->pages[i]);
+	number(s, "on_own_disk", p->on_own_disk); /* of swapped */
 	number(s, "in_2m", p->pages_in_2m);
 	number(s, "zero_mapped", p->zero_mapped);
 	number(s, "tables", p->table_count);

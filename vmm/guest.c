@@ -2,6 +2,7 @@
 
 #include <stdarg.h>
 
+#include "mm/alias.h"
 #include "mm/heap.h"
 #include "vmm/base/fmt.h"
 #include "vmm/base/parse.h"
@@ -269,6 +270,7 @@ static void free_contents(struct guest *g)
 	balloon_fini(&g->balloon);
 	p2m_destroy(&g->p2m);
 	sharing_guest_gone(g->id);
+	block_close(&g->disk);
 }
 
 static status_t make_guest(struct guest *g, char error[CONFIG_ERROR_BYTES])
@@ -405,10 +407,18 @@ void guest_shutdown(struct guest *g, const char *reason, bool reboot)
 void guest_page_lost(struct guest *g)
 {
 	const struct p2m *p = &g->p2m;
+	unsigned long long at = (unsigned long long)p->lost_gfn.v << PAGE_SHIFT;
 
-	guest_crash(g, "its page at 0x%llx is lost: swap slot %llu, %s",
-		(unsigned long long)p->lost_gfn.v << PAGE_SHIFT, (unsigned long long)p->lost_slot,
-		p->lost_why ? p->lost_why : "it cannot be had");
+	if (p->lost_why && p->lost_from == P2M_SWAPPED && alias_is(p->lost_slot)) {
+		uint64_t sector = (p->lost_slot - ALIAS_SLOT) * (PAGE_BYTES / AERO_SECTOR_BYTES);
+
+		guest_crash(g, "its page at 0x%llx is lost: sector %llu of its disk (%llu of disk %u) %s", at,
+			(unsigned long long)(sector - g->disk.first_sector), (unsigned long long)sector,
+			g->disk.disk, p->lost_why);
+		return;
+	}
+	guest_crash(g, "its page at 0x%llx is lost: swap slot %llu, %s", at,
+		(unsigned long long)p->lost_slot, p->lost_why ? p->lost_why : "it cannot be had");
 }
 
 static void restart(struct guest *g)

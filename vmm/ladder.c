@@ -1,5 +1,7 @@
 #include "vmm/ladder.h"
 
+#include "mm/alias.h"
+#include "mm/evict.h"
 #include "mm/heap.h"
 #include "mm/swap.h"
 #include "mm/zstore.h"
@@ -32,7 +34,8 @@ static struct {
 	char *buffers;
 	uint64_t zstore_max;
 	bool compress, swap;
-	struct disk_io io[SWAP_BUFFERS]; /* one a buffer, by its place */
+	bool drop; /* debug paging */
+	struct disk_io io[SWAP_BUFFERS + ALIAS_BUFFERS]; /* one a buffer, by its place */
 	/* CPU 0's */
 	struct guest *last; /* whose turn was last; compared only */
 	bool active;
@@ -52,10 +55,13 @@ static status_t io_submit(struct swap_io *io)
 	uint64_t index = (uint64_t)((char *)io->buf - ladder.buffers) / (SWAP_GROUP * PAGE_BYTES);
 	struct disk_io *d = &ladder.io[index];
 
+	bool own = alias_is(io->first); /* of a guest's own region: its place on the disk */
+
 	*d = (struct disk_io){
 		.disk = ladder.disk,
 		.write = io->write,
-		.sector = ladder.first_sector + io->first * (PAGE_BYTES / AERO_SECTOR_BYTES),
+		.sector = (own ? 0 : ladder.first_sector) +
+			(io->first - (own ? ALIAS_SLOT : 0)) * (PAGE_BYTES / AERO_SECTOR_BYTES),
 		.sectors = io->count * (uint32_t)(PAGE_BYTES / AERO_SECTOR_BYTES),
 		.buf = io->buf,
 		.done = io_done,
@@ -66,15 +72,17 @@ static status_t io_submit(struct swap_io *io)
 
 /* ---- at boot ----------------------------------------------------------------------------------- */
 
-#define BUFFER_PAGES ((uint64_t)SWAP_BUFFERS * SWAP_GROUP)
+#define SWAP_PAGES   ((uint64_t)SWAP_BUFFERS * SWAP_GROUP)
+#define BUFFER_PAGES (SWAP_PAGES + ALIAS_BUFFERS * SWAP_GROUP)
 
 uint64_t ladder_heap_pages(const struct config *config)
 {
 	uint64_t slots = config->swap_bytes / PAGE_BYTES;
+	uint64_t aliases = MIN(slots * 2, (uint64_t)ALIAS_ENTRIES_MAX);
 
 	/* The owners' table is cut into pieces of 1 MiB, the map of groups is one. */
 	return 2 * platform_cpu_count() + 2 +
-		(slots ? BUFFER_PAGES + slots * 16 / PAGE_BYTES + slots / 8 / PAGE_BYTES + 8 : 0);
+		(slots ? BUFFER_PAGES + slots * 16 / PAGE_BYTES + slots / 8 / PAGE_BYTES + aliases * ALIAS_BYTES / PAGE_BYTES + 10 : 0);
 }
 
 static void open_swap(void)
@@ -95,6 +103,11 @@ static void open_swap(void)
 		return;
 	}
 	ladder.swap = true;
+	struct hash_key key = { { platform_random(), platform_random() } };
+
+	ladder.drop = alias_init(pages, ladder.buffers + SWAP_PAGES * PAGE_BYTES, io_submit, &key) == OK;
+	if (!ladder.drop)
+		log_warn("pages that lie on their guest's own disk are swapped all the same: the heap is full");
 	log_info("swap: %lu MiB on disk %u from sector %lu on", pages >> 8, ladder.disk,
 		ladder.first_sector);
 }
@@ -122,6 +135,11 @@ void ladder_init(const struct config *config)
 	}
 	open_store(config);
 	open_swap();
+}
+
+void ladder_set_drop(bool on)
+{
+	ladder.drop = on;
 }
 
 /* ---- limits ------------------------------------------------------------------------------------ */
@@ -201,7 +219,7 @@ static bool may_swap(const struct guest *g)
 	if (!ladder.swap)
 		return false;
 	swap_counts(&n);
-	return fair_use(g, g->p2m.pages[P2M_SWAPPED], n.used, n.slots);
+	return fair_use(g, g->p2m.pages[P2M_SWAPPED] - g->p2m.on_own_disk, n.used, n.slots);
 }
 
 static const char *store_text(const struct guest *g)
@@ -262,6 +280,13 @@ uint64_t ladder_rate(const struct guest *g)
 	return platform_ns() - g->ladder.rate_ns < 4 * RATE_NS ? g->ladder.rate : 0;
 }
 
+/* Read before and after each page: a step takes longer than the console's port can hold what is typed. */
+static uint64_t clock_and_listen(void)
+{
+	platform_listen();
+	return platform_tsc();
+}
+
 /* True: frames came free, or may at once. */
 static bool step(struct guest *g)
 {
@@ -269,9 +294,10 @@ static bool step(struct guest *g)
 		.pages = owed(g),
 		.now = platform_tsc(),
 		.rest_ticks = platform_ms_to_tsc(REST_MS),
+		.drop = ladder.drop && swap_is_on() && !p2m_naive, /* a disk that fails is not relied on */
 		.compress = may_compress(g),
 		.swap = may_swap(g),
-		.clock = platform_tsc,
+		.clock = clock_and_listen,
 		.p2m_of = sharing_p2m_of,
 	};
 	uint32_t freed;

@@ -11,6 +11,9 @@ uint64_t ladder_heap_pages(const struct config *config);
 /* Once at boot, after the pool and the disk: swap, the compressed store. What cannot be had is said in the log. */
 void ladder_init(const struct config *config);
 
+/* For measurements: pages that lie on their guest's own disk are dropped, or swapped like others. */
+void ladder_set_drop(bool on);
+
 /*
  * The frames that `g` may hold from now on, without its tables (UINT64_MAX: no limit). It gets no more than
  * these, and what it holds beyond is taken by the next polls. Raising it takes effect at once.

@@ -25,14 +25,14 @@ static void verify(const uint64_t *buf, uint64_t at, uint64_t bytes, uint64_t se
 				     buf[i]);
 }
 
-void user_cache(uint64_t size, uint64_t second, uint64_t third, uint64_t seed);
-void user_cache(uint64_t size, uint64_t second, uint64_t third, uint64_t seed)
+void user_cache(uint64_t size, uint64_t passes, uint64_t third, uint64_t seed);
+void user_cache(uint64_t size, uint64_t passes, uint64_t third, uint64_t seed)
 {
 	struct file_info info = { 0 };
 	uint64_t *buf = user_grow(CHUNK);
 	uint64_t errors = 0;
 
-	(void)second, (void)third, (void)seed;
+	(void)third, (void)seed;
 	size = ALIGN_DOWN(size, PAGE_BYTES);
 	user_call(SYS_FILE_INFO, (uint64_t)&info, 0, 0);
 	if (!size || size > info.bytes) {
@@ -41,7 +41,7 @@ void user_cache(uint64_t size, uint64_t second, uint64_t third, uint64_t seed)
 	}
 	if (info.written_bytes < size)
 		write_file(buf, info.written_bytes, size, info.seed);
-	for (uint64_t pass = 1;; pass++) {
+	for (uint64_t pass = 1; !passes || pass <= passes; pass++) {
 		for (uint64_t at = 0; at < size; at += CHUNK) {
 			uint64_t bytes = MIN((uint64_t)CHUNK, size - at);
 
@@ -53,4 +53,5 @@ void user_cache(uint64_t size, uint64_t second, uint64_t third, uint64_t seed)
 		}
 		user_call(SYS_PROGRESS, pass, errors, 0);
 	}
+	user_exit(errors != 0);
 }

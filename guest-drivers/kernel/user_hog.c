@@ -73,7 +73,7 @@ static void walk(uint64_t size, uint64_t set, uint64_t third, uint64_t seed)
 	}
 }
 
-void user_cache(uint64_t size, uint64_t second, uint64_t third, uint64_t seed);
+void user_cache(uint64_t size, uint64_t passes, uint64_t third, uint64_t seed);
 void user_heap(uint64_t size, uint64_t second, uint64_t third, uint64_t seed);
 void user_still(uint64_t size, uint64_t second, uint64_t third, uint64_t seed);
 void user_spike(uint64_t size, uint64_t second, uint64_t third, uint64_t seed);
@@ -81,7 +81,7 @@ void user_spike(uint64_t size, uint64_t second, uint64_t third, uint64_t seed);
 const struct user_workload user_workloads[] = {
 	{ "hog", "SIZE [PASSES]", "fills, verifies every byte, repeats", hog, 1, 2 },
 	{ "walk", "SIZE [WORKING_SET]", "skewed random visits, verified", walk, 1, 2 },
-	{ "cache", "FILE_SIZE", "reads a file through the page cache, verified", user_cache, 1, 1 },
+	{ "cache", "FILE_SIZE [PASSES]", "reads a file through the page cache, verified", user_cache, 1, 2 },
 	{ "heap", "SIZE", "collects garbage; shrinks under pressure", user_heap, 1, 1 },
 	{ "still", "SIZE [BYTES_A_SECOND]", "zero, text and random pages, read slowly, verified", user_still, 1, 2 },
 	{ "spike", "SIZE [SECOND]", "wants it all at that second of the shared clock", user_spike, 1, 2 },

@@ -41,9 +41,17 @@ BOUNDS = {
     "target_latency": (None, None),  # 8 MiB, asked to there
     "target_latency_hostile": (None, None),  # with the deadline of two seconds in it
     "double_paging": (None, None),  # page I/Os, the guest's and swap's
-    "double_paging_swap": (None, None),  # of these swap's
+    "double_paging_swap": (None, None),  # of these swap's, and what was dropped and read again
+    "double_paging_nodrop": (None, None),  # swapping what the guest's disk has too
+    "double_paging_nodrop_swap": (None, None),
     "double_paging_naive": (None, None),  # as if neither knew of the other
     "double_paging_naive_swap": (None, None),
+    "page_cache": (None, None),  # page I/Os of a page cache bigger than its guest's share, read 16 times
+    "page_cache_written": (None, None),  # of these to swap
+    "page_cache_pass": (None, None),  # one reading of 9 MiB
+    "page_cache_swapped": (None, None),  # all that again, nothing dropped
+    "page_cache_swapped_written": (None, None),
+    "page_cache_swapped_pass": (None, None),
     "policy_step_100": (None, None),  # a guest, on the host, which has no Bochs ticks
     "share_scan_4k": (None, None),   # a page that nothing is known to be equal to: its hash, and a hint
     "share_merge_4k": (None, None),  # one that is: held, compared, its frame freed

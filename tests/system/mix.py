@@ -28,7 +28,7 @@ MANNERS = ("cooperative", "absent", "liar", "slow", "greedy")
 MIXES = (*MANNERS, "mixed")
 WORK = "run=hog:2M run=still:8M run=heap:1M run=cache:1M"
 WORK_SMALL = "run=hog:1M run=still:4M:8M run=heap:512K run=cache:512K"
-RUNGS = ("zero", "balloon", "share", "compress", "swap")
+RUNGS = ("zero", "balloon", "drop", "share", "compress", "swap")
 PROCESSES = WORK.count("run=")
 ALIVE = ("run", "sleep", "new")  # states of a process in the guest's ps
 DEADLINE_MS = 2000  # the configuration's default; a guest without a driver has none
@@ -161,7 +161,8 @@ class Cell:
         for message in report["messages"]:
             self.note(f"audit: {message}")
         for rung in self.machine.cmd_json("mem-state")["rungs"]:
-            self.rungs[rung["name"]] = rung["pages"]
+            if rung["name"] in self.rungs:
+                self.rungs[rung["name"]] = rung["pages"]
 
     def wait_passes(self, seconds, whose):
         """Each of these workloads, in every guest, verifies all its memory once more."""

@@ -666,7 +666,7 @@ static void a_million_random_steps(void **state)
 			if (!ballooned[g][gfn])
 				read_page(g, gfn);
 	for (uint32_t r = 0; r < RECLAIM_RUNGS; r++)
-		if (r != RECLAIM_SHARE)
+		if (r != RECLAIM_SHARE && r != RECLAIM_DROP)
 			assert_true(reclaim_total.pages[r] > 1000);
 	assert_true(guest[0].fault_swap_in > 1000 && guest[0].fault_expand > 1000 && guest[0].fault_held > 1000);
 }
