@@ -45,7 +45,7 @@ struct policy_guest {
 	bool stats_fresh;
 	uint64_t in_use_pages; /* of its memory, neither free nor droppable; valid if stats_fresh */
 	bool full;             /* when it said so, next to nothing was left; valid if stats_fresh */
-	bool growing;          /* it has taken many frames of late */
+	bool growing;          /* it has taken many frames since it said so */
 	bool backoff;          /* it was asked, and has nothing to give */
 	bool stuck;            /* by the hypervisor: it does not run, and the lower rungs cannot take anything of it */
 	uint64_t cap_pages;    /* no larger balloon now (an urgent give-back); UINT64_MAX: no cap */

@@ -138,9 +138,6 @@ struct guest {
 		uint64_t seen_tsc;
 		struct stall_time seen[GUEST_VCPU_MAX]; /* then */
 	} stall;
-	struct { /* the same: what it held then; it has taken many frames of late: until when that counts */
-		uint64_t pages, since_ns, until_ns;
-	} growth;
 	uint8_t event_vector; /* 0: none */
 	uint32_t event_pending; /* AERO_EVENT_*; atomic: raised under any lock */
 	uint64_t created_ns;

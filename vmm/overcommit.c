@@ -16,16 +16,13 @@
 #define STATS_CALM_NS  (2000 * MS)
 #define STATS_SHORT_NS (100 * MS)
 #define STATS_FRESH_NS (5000 * MS)
-#define STATS_WAIT_NS  (50 * MS) /* for answers, at most: idle guests have to be woken for them */
 #define WANTED_HALF_NS (500 * MS)
 #define PRESSED_NS     (1000 * MS)
-#define GROWING_NS     (1000 * MS)
 #define PATIENCE_NS    (3000 * MS)
 
 /* Owner: CPU 0, from the scheduler's loop; `kicked` and `stats.kicks` are atomic. */
 static struct {
 	uint64_t last_ns, due_ns, stats_ns;
-	uint64_t asked_ns; /* whose answers are waited for; 0: no one's */
 	bool kicked, nudged;
 	struct overcommit_stats stats;
 	uint32_t trace_left; /* steps */
@@ -129,23 +126,6 @@ static uint32_t stalled_now(struct guest *g)
 }
 
 /*
- * It has taken many frames of late. Not only since its last statistics: they come ten times a second while memory is
- * short, and one that has taken few since then would look like one that idles, in the midst of its growth.
- */
-static bool grows_now(struct guest *g, uint64_t now_ns)
-{
-	uint64_t held = p2m_resident(&g->p2m);
-
-	if (held > g->growth.pages + g->p2m.gfn_count / 64)
-		g->growth.until_ns = now_ns + GROWING_NS;
-	else if (held >= g->growth.pages && now_ns - MIN(g->growth.since_ns, now_ns) < GROWING_NS)
-		return now_ns < g->growth.until_ns;
-	g->growth.pages = held;
-	g->growth.since_ns = now_ns;
-	return now_ns < g->growth.until_ns;
-}
-
-/*
  * It will not give more, and that is to be lived with: it says why for good, or says that it has nothing
  * left and has not given a page for long. Paging out takes a while; that alone must not keep its memory.
  */
@@ -176,7 +156,7 @@ static void view_stats(const struct balloon *b, uint64_t now_ns, struct policy_g
 	out->stats_fresh = true;
 	out->in_use_pages = size - available;
 	out->full = available < size / 16;
-	out->growing |= since > out->memory_pages / 64;
+	out->growing = since > out->memory_pages / 64;
 }
 
 static void view_guest(struct guest *g, uint64_t now_ns, struct policy_guest *out)
@@ -215,7 +195,6 @@ static void view_guest(struct guest *g, uint64_t now_ns, struct policy_guest *ou
 		.wanted_pages = wanted_now(b, now_ns) + refaults_now(g, now_ns),
 		.pressed = pressed(b, now_ns),
 		.waiting = waits(g),
-		.growing = grows_now(g, now_ns),
 	};
 	view_stats(b, now_ns, out);
 }
@@ -265,32 +244,15 @@ static bool anyone_waits(uint32_t n)
 	return false;
 }
 
-/* Every driver that could has told its statistics since then. */
-static bool all_told(uint32_t n, uint64_t since_ns)
-{
-	for (uint32_t i = 0; i < n; i++)
-		if (state.view[i].has_driver && state.guest[i]->balloon.stats_ns < since_ns)
-			return false;
-	return true;
-}
-
 /*
  * Memory has just become short and the samples are from calmer times: one that idles may still seem to
  * need what it freed a second ago, and one that grows would have to page out for it. There is a reserve
- * left, so the answers are worth some steps' time; unless somebody waits already.
+ * left, so the answers are worth a step's time; unless somebody waits already.
  */
 static bool wait_for_stats(const struct policy_plan *plan, uint32_t n, uint64_t now_ns)
 {
-	bool worse = plan->level != POLICY_HIGH && state.stats.level == POLICY_HIGH;
-
-	if (worse && ask_for_stats(n, now_ns, false))
-		state.asked_ns = now_ns;
-	if (!state.asked_ns)
-		return false;
-	if (plan->level == POLICY_HIGH || anyone_waits(n) ||
-		now_ns - state.asked_ns >= STATS_WAIT_NS || all_told(n, state.asked_ns))
-		state.asked_ns = 0;
-	return state.asked_ns != 0;
+	return plan->level != POLICY_HIGH && state.stats.level == POLICY_HIGH && !anyone_waits(n) &&
+		ask_for_stats(n, now_ns, false);
 }
 
 static void apply(const struct policy_plan *plan, uint32_t n, uint64_t now_ns)
