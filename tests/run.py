@@ -17,6 +17,7 @@ TOP = Path(__file__).resolve().parent.parent
 BUILD = TOP / "build"
 PYTHON = "/usr/bin/python3"  # Debian's, which has pytest and pexpect
 FUZZ_RUNS = 200_000  # inputs a fuzz target in `make test`
+THREADED = ("test_mm_threads", "test_sched_smp")  # they wait for threads of theirs by the clock, or spin
 SLOW_RUNS = {"fuzz_hypercall": 60_000}  # a whole guest for each input
 
 
@@ -153,8 +154,8 @@ def run(jobs):
     two emulators a third job of those that need none takes only the time that these leave."""
     images = {f: (BUILD / f).read_bytes() for f in ("aerostat.elf", "guest.elf", "BOOTX64.EFI") if (BUILD / f).exists()}
     jobs = sorted(jobs, key=lambda j: -j[0])
-    machines = deque(j for j in jobs if j[1] is system_file)
-    others = deque(j for j in jobs if j[1] is not system_file)
+    machines = deque(j for j in jobs if j[1] is system_file or j[2][0].name in THREADED)
+    others = deque(j for j in jobs if j not in machines)
     results = []
 
     def work(queues, **options):
@@ -166,7 +167,7 @@ def run(jobs):
                     break
                 results.append(job(*args, **options))
 
-    any_machine = bool(machines)
+    any_machine = any(j[1] is system_file for j in machines)
     with ThreadPoolExecutor(3) as pool:
         workers = [pool.submit(work, (machines, others)) for _ in range(2)]
         if any_machine:
