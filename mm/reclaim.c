@@ -223,7 +223,8 @@ enum reclaim_limit reclaim_step(
 	enum reclaim_limit limit = RECLAIM_NOTHING;
 	struct batch b = { .count = 0 };
 	uint32_t seen = 0, most = (uint32_t)MIN(o->pages, (uint64_t)RECLAIM_STEP);
-	bool full = false;
+	uint64_t spent = 0;
+	bool full = false, room = false;
 
 	*freed = 0;
 	if (o->now < r->pause_until)
@@ -263,11 +264,13 @@ enum reclaim_limit reclaim_step(
 			limit = RECLAIM_NOTHING;
 			e->to = P2M_RAM;
 		}
+		room |= e->to != P2M_RAM;
 		b.pages[b.count] = *e;
-		b.ticks[b.count++] = o->clock() - start;
+		b.ticks[b.count] = o->clock() - start;
+		spent += b.ticks[b.count++];
 		forget_oldest(r);
 		/* It is mapped still: could be written to, and be made SHARED again in that frame by the next merge_find(). */
-		if (e->shared)
+		if (e->shared || (room && o->most_ticks && spent >= o->most_ticks))
 			break;
 	}
 	if (b.count)

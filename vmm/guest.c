@@ -446,8 +446,10 @@ void guest_poll(void)
 void guest_event(struct guest *g, uint32_t events)
 {
 	__atomic_fetch_or(&g->event_pending, events, __ATOMIC_ACQ_REL);
-	if (g->event_vector && g->vcpu[0].virt) {
-		virt_raise(g->vcpu[0].virt, g->event_vector);
+	uint8_t vector = __atomic_load_n(&g->event_vector, __ATOMIC_ACQUIRE);
+
+	if (vector && g->vcpu[0].virt) {
+		virt_raise(g->vcpu[0].virt, vector);
 		sched_wake(&g->vcpu[0]);
 	}
 }

@@ -20,6 +20,7 @@
  * boundary) needs their tables too, 25 in all, and as many again if an interrupt is delivered at it.
  */
 #define LIMIT_LEAST 128u
+#define STEP_US     500u /* a step, about; a page takes 4 us to compress on a processor, 560 in Bochs */
 #define REST_MS     4u  /* pages lie unmapped for so long before they go: those in use come back in that time */
 #define FULL_LASTS_NS 1000000000ull /* so long it is taken to be so */
 #define RATE_NS     500000000ull /* a window to tell the rate by */
@@ -298,6 +299,7 @@ static bool step(struct guest *g)
 		.compress = may_compress(g),
 		.swap = may_swap(g),
 		.clock = clock_and_listen,
+		.most_ticks = platform_tsc_khz * STEP_US / 1000,
 		.p2m_of = sharing_p2m_of,
 	};
 	uint32_t freed;

@@ -319,6 +319,32 @@ static void a_large_page_is_broken_only_when_there_is_nothing_else(void **state)
 	fake_audit_clean(all, GUESTS);
 }
 
+static uint64_t slow_clock(void)
+{
+	return ticks += 100; /* a page takes one look at it before and one after */
+}
+
+static void a_step_ends_after_its_time_but_not_without_a_page(void **state)
+{
+	struct reclaim_order o = { .pages = 64, .compress = true, .swap = true, .clock = slow_clock };
+	uint32_t freed;
+
+	(void)state;
+	for (uint32_t i = 0; i < 64; i++)
+		write_page(0, i, 1);
+	for (uint32_t most = 0; most <= 500; most += 50) {
+		o.now = ticks += 20;
+		o.most_ticks = most;
+		(void)reclaim_step(&ladder[0], &guest[0], &o, &freed);
+		/* 0: no bound; else at least one, and one for each hundred that was begun. */
+		assert_int_equal(freed, most ? MAX((most + 99) / 100, 1u) : RECLAIM_STEP);
+	}
+	reclaim_let_go(&ladder[0], &guest[0]);
+	for (uint64_t gfn = 0; gfn < 64; gfn++)
+		read_page(0, gfn);
+	fake_audit_clean(all, GUESTS);
+}
+
 /* Without swap, one that does not compress must not keep those behind it from going; and one that has only
  * such pages is not compressed in vain for ever. */
 static void what_does_not_compress_is_passed_by(void **state)
@@ -682,6 +708,7 @@ int main(void)
 		TEST(pinned_pages_and_the_zero_frame_stay),
 		TEST(what_a_call_needs_is_kept),
 		TEST(a_large_page_is_broken_only_when_there_is_nothing_else),
+		TEST(a_step_ends_after_its_time_but_not_without_a_page),
 		TEST(what_does_not_compress_is_passed_by),
 		TEST(hypercalls_do_not_bring_pages_in),
 		TEST(the_balloon_takes_pages_from_where_they_are),
