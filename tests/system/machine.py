@@ -264,14 +264,21 @@ class Machine:
     def guest_cmd(self, line, seconds=COMMAND_SECONDS):
         """A command on the attached guest's shell; returns what it printed.
 
-        As in type(): a line of the log draws the guest's prompt again, so the end is the answer to another word."""
+        As in type(): a line of the log draws the guest's prompt again, so the end is the answer to another word. That is
+        typed when a prompt was seen, and not ahead: some commands read all that is typed."""
         self.marks += 1
-        self.child.send(f"{line}\recho here-{self.marks}\r")
-        self.wait(re.compile(rf"[\r\n]here-{self.marks}\r*\n"), seconds)
-        lines = [text for text in screen(self.child.before) if not LOG_LINE.fullmatch(text)]
+        mark = f"here-{self.marks}"
+        self.child.send(line + "\r")
+        self.wait("\r?\n", seconds)
+        text = self.child.before + "\n"
+        self.wait(re.compile(r"(^|[\r\n])" + GUEST_PROMPT), seconds)
+        text += self.child.before + self.child.after
+        self.child.send(f"echo {mark}\r")
+        self.wait(re.compile(rf"[\r\n]{mark}\r*\n"), seconds)
+        lines = [text for text in screen(text + self.child.before) if not LOG_LINE.fullmatch(text)]
         self.wait(GUEST_PROMPT, seconds)
         first = next((n for n, text in enumerate(lines) if text.endswith(line)), -1)
-        last = next((n for n, text in enumerate(lines) if text.endswith(f"# echo here-{self.marks}")), len(lines))
+        last = next((n for n, text in enumerate(lines) if text.endswith(f"# echo {mark}")), len(lines))
         return "\n".join(lines[first + 1:last]).strip("\n")
 
     def guest_shell(self, guest, line, seconds=COMMAND_SECONDS):
