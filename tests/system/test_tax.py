@@ -9,8 +9,9 @@ from hogs import all_alive, hogs, rows, wait_for
 
 BACKENDS = ("svm",)
 SEVERAL_CPUS = True
-SETTLE_S = 30    # of idleness before: the slow average has forgotten that the memory was ever filled
-YIELD_S = 30     # within this time the idle guest has given what it is to give
+SETTLE_S = 300   # of idleness before, at most: the slow average forgets that the memory was ever filled. Some 20, and more
+                 # where the emulator is kept waiting, as the sample is bounded by its cost, which is measured in time
+YIELD_S = 30     # so long an untaxed guest is looked at; a taxed one gives within that time, or four times that, as above
 LONG = pytest.mark.skipif("AEROSTAT_LONG" not in os.environ, reason="AEROSTAT_LONG=1: minutes")
 POOL_MIB, WORK_MIB, BUSY_MIB = 36, 24, 29 # both at once never fit: it stays short
 IDLE, BUSY = f"run=still:{WORK_MIB}M:1", ""
@@ -55,17 +56,22 @@ def idle_yields(machine, tax, sampling="accessed"):
     not ask for again."""
     machine.boot(config=config(tax, (IDLE, 1000), (BUSY, 1000), sampling), memory="256M")
     wait_for("the idle guest has filled its memory", lambda: resident(machine, "a") >= (WORK_MIB * 5 // 8) << 8, 120)
-    time.sleep(SETTLE_S)
+    wait_for("what it does not touch counts as idle", lambda: active(machine, "a")[0] < resident(machine, "a") // 4, SETTLE_S)
     before, (touched, _) = resident(machine, "a"), active(machine, "a")
     machine.guest_shell("b", f"run hog {BUSY_MIB}M")
-    time.sleep(YIELD_S)
+
+    def given_now():
+        return (before - resident(machine, "a")) / max(before - touched, 1)
+    if tax:
+        wait_for("it gives most of its idle memory", lambda: given_now() >= 0.60, 4 * YIELD_S)
+    else:
+        time.sleep(YIELD_S)
     after, passes = resident(machine, "a"), hogs(machine, "b")
     may_have = min(allocated(machine, "a"), before)
     given, denied = ((before - now) / max(before - touched, 1) for now in (after, may_have))
     print(f"tax {tax} {sampling}: idle had {before} pages, {touched} of them active; {YIELD_S} s later {after} and may have "
           f"{may_have}: gave {given:.0%}, {denied:.0%} for good; busy has {resident(machine, 'b')} and may have "
           f"{allocated(machine, 'b')}, passes {passes}\n{machine.cmd_json('mem-why a')}\n{machine.cmd_json('mem-why b')}")
-    assert touched < before // 4, f"{touched} of {before} pages count as active: it has been idle for {SETTLE_S} s"
     assert passes[0][2] == 0
     all_alive(machine)
     machine.audit()
