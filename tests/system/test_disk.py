@@ -26,8 +26,14 @@ def disk(machine, index):
 
 
 def reads_alike(machine, index):
-    """Small requests and large ones: what PIO and DMA may do differently."""
+    """Small requests and large ones: what PIO and DMA may do differently. With the guests paused: it is their regions
+    that are read."""
+    running = [g["name"] for g in machine.cmd_json("list")["guests"] if g["state"] == "running"]
+    for guest in running:
+        machine.cmd(f"pause {guest}")
     text = machine.cmd(f"debug disk {index}", 120).splitlines()
+    for guest in running:
+        machine.cmd(f"unpause {guest}")
     for line, head in zip(text, ("64 reads of 8 sectors", "2 reads of 256 sectors"), strict=True):
         assert re.match(head + r": \d+ ticks a page, .*; 0 failed, 0 pages differ$", line), text
 
