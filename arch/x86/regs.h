@@ -43,6 +43,7 @@ enum x86_exception {
 #define APIC_BASE_DEFAULT 0xfee00000ull
 #define DR6_RESET         0xffff0ff0ull
 #define DR7_RESET         0x400ull
+#define DR7_ENABLE        0xffull /* L0 to G3 */
 
 /* 48-bit linear addresses: bits 63..47 are equal. */
 static inline bool x86_canonical(uint64_t a)

@@ -23,6 +23,7 @@ enum x86_exit_kind {
 	X86_EXIT_XSETBV,
 	X86_EXIT_TIMER,     /* the back end's timer for stop_tsc */
 	X86_EXIT_INTERRUPT, /* a host interrupt; it has been taken */
+	X86_EXIT_INTERRUPT_AT_HALT, /* the same, in front of a HLT that has to be done: skip goes behind it */
 	X86_EXIT_WINDOW,    /* the guest can take an interrupt now; the request is off again */
 	X86_EXIT_EXCEPTION, /* info.exception: goes back to the guest */
 	X86_EXIT_NMI,       /* the host's; it has been taken */

@@ -318,6 +318,13 @@ static enum virt_exit_kind on_interrupt(struct x86_vcpu *v)
 	return VIRT_EXIT_HOST_EVENT;
 }
 
+/* Whatever the halt makes of it, the caller has to look at what the interrupt brought. */
+static enum virt_exit_kind on_interrupt_at_halt(struct x86_vcpu *v)
+{
+	enum virt_exit_kind event = on_interrupt(v), halt = on_halt(v);
+	return halt == X86_RESUME ? event : halt;
+}
+
 static enum virt_exit_kind on_window(struct x86_vcpu *v)
 {
 	v->virt.count[VIRT_COUNT_WINDOW]++;
@@ -405,6 +412,7 @@ enum virt_exit_kind (*const x86_handlers[X86_EXIT_COUNT])(struct x86_vcpu *v) = 
 	[X86_EXIT_XSETBV] = on_xsetbv,
 	[X86_EXIT_TIMER] = on_timer,
 	[X86_EXIT_INTERRUPT] = on_interrupt,
+	[X86_EXIT_INTERRUPT_AT_HALT] = on_interrupt_at_halt,
 	[X86_EXIT_WINDOW] = on_window,
 	[X86_EXIT_EXCEPTION] = on_exception,
 	[X86_EXIT_NMI] = on_nmi,

@@ -4,6 +4,7 @@
  */
 #include "guest-drivers/kernel/console.h"
 #include "guest-drivers/kernel/cpu.h"
+#include "guest-drivers/kernel/format.h"
 #include "guest-drivers/kernel/page.h"
 #include "guest-drivers/kernel/sched.h"
 #include "guest-drivers/kernel/shell.h"
@@ -129,7 +130,30 @@ static void smp_start(unsigned int count, char **words)
 	print("smp-start: %u of %u others %s\n", good, vcpus - 1, good == vcpus - 1 ? "ok" : "FAILED");
 }
 
+/*
+ * naps COUNT US: sleeps of 0 to US microseconds one after the other, so that timers fire all around the idle
+ * thread's halt; a wake-up that is lost is one that comes late, with the next interrupt or never.
+ */
+static void naps(unsigned int count, char **words)
+{
+	uint64_t n = 0, us = 0, longest = 0, random = rdtsc() | 1;
+
+	if (count < 3 || !text_number(words[1], &n) || !text_number(words[2], &us) || !n || !us) {
+		print("naps COUNT US\n");
+		return;
+	}
+	for (uint64_t i = 0; i < n; i++) {
+		random = random * 6364136223846793005ull + 1442695040888963407ull;
+		uint64_t ns = (random >> 33) % (us * 1000), start = now_ns();
+
+		sched_sleep_ns(ns);
+		longest = MAX(longest, now_ns() - start - ns);
+	}
+	print("naps: %lu taken, the latest woke %lu us late\n", n, longest / 1000);
+}
+
 const struct command commands_smp[] = {
+	{ "naps", "COUNT US", "sleeps of up to US microseconds: how late is the latest", naps, true },
 	{ "smp-start", "", "starts each other vCPU, interrupts it, stops it", smp_start, true },
 	{ 0 },
 };

@@ -39,7 +39,6 @@ CPUS = int(os.environ.get("AEROSTAT_CPUS", "1"))
 FLAVOUR = os.environ.get("AEROSTAT_FLAVOUR", f"{BACKEND}{CPUS if CPUS > 1 else ''}")  # in the names of logs
 EMULATORS = {"vmx": "bochs", "svm": "qemu"}
 COMMAND_SECONDS = 120  # nothing takes so long; machines that others share may
-POKE_SECONDS = 15
 CLEAR_LINE = "\x15"  # Ctrl-U: an empty line, and the prompt drawn again
 HIDDEN = re.compile(r"[^\n]*\r\x1b\[K")  # the prompt and the line being typed give way to a line of the log
 LOG_LINE = re.compile(r"\[ *\d+\.\d{6}\] .*")
@@ -254,22 +253,9 @@ class Machine:
         # is the answer to a word that nobody has said before.
         self.marks += 1
         self.child.send(f"echo here-{self.marks}\r")
-        text = self._answer(re.compile(rf"[\r\n]here-{self.marks}\r*\n"), seconds)
+        text = self.wait(re.compile(rf"[\r\n]here-{self.marks}\r*\n"), seconds)
         self.wait(GUEST_PROMPT, seconds)
         return text
-
-    def _answer(self, pattern, seconds):
-        """As wait(), of a guest. In some two thousand lines typed one was taken in only when the next key came
-        (docs/caveats.md): so after a while there is one, and the transcript says so."""
-        if seconds > POKE_SECONDS:
-            try:
-                return self.wait(pattern, POKE_SECONDS)
-            except MachineError:
-                if not self.child.isalive():
-                    raise
-                self.log.write("\n==== no answer yet: another key\n")
-                self.child.send("\r")
-        return self.wait(pattern, seconds)
 
     def detach(self):
         self.child.send(ESCAPE)
@@ -283,12 +269,12 @@ class Machine:
         self.marks += 1
         mark = f"here-{self.marks}"
         self.child.send(line + "\r")
-        self._answer("\r?\n", seconds)
+        self.wait("\r?\n", seconds)
         text = self.child.before + "\n"
         self.wait(re.compile(r"(^|[\r\n])" + GUEST_PROMPT), seconds)
         text += self.child.before + self.child.after
         self.child.send(f"echo {mark}\r")
-        self._answer(re.compile(rf"[\r\n]{mark}\r*\n"), seconds)
+        self.wait(re.compile(rf"[\r\n]{mark}\r*\n"), seconds)
         lines = [text for text in screen(text + self.child.before) if not LOG_LINE.fullmatch(text)]
         self.wait(GUEST_PROMPT, seconds)
         first = next((n for n, text in enumerate(lines) if text.endswith(line)), -1)

@@ -437,6 +437,24 @@ static void halted(void **state)
 	assert_int_equal(virt_wake_tsc(vcpu), UINT64_MAX);
 }
 
+/* The halt is done, and what the interrupt brought is looked at all the same. */
+static void interrupted_in_front_of_a_halt(void **state)
+{
+	(void)state;
+	static const struct step hlt[] = { { X86_EXIT_INTERRUPT_AT_HALT, NULL }, STOP };
+	play(hlt, VIRT_EXIT_HALT);
+	at(1);
+	assert_false(virt_has_work(vcpu, rdtsc()));
+	write_guest_msr(0x80f, 0x1ff);
+	virt_raise(vcpu, 0x50);
+	interruptible = false; /* it is awake, and has not taken it yet */
+	play(hlt, VIRT_EXIT_HOST_EVENT);
+	at(3); /* one is write_guest_msr()'s */
+	assert_true(virt_has_work(vcpu, rdtsc()));
+	assert_int_equal(vcpu->count[VIRT_COUNT_HOST_INTERRUPT], 2);
+	assert_int_equal(vcpu->count[VIRT_COUNT_HALT], 2);
+}
+
 static uint32_t cr_number;
 static uint64_t cr_value;
 
@@ -726,7 +744,8 @@ int main(void)
 #define TEST(f) cmocka_unit_test_setup_teardown(f, start, stop)
 		TEST(cpuid_is_answered_below), TEST(hypercalls_go_up_from_the_kernel_only), TEST(msrs),
 		TEST(ports_lead_nowhere), TEST(an_interrupt_waits_for_its_window),
-		TEST(what_was_cut_short_is_delivered_again), TEST(halted), TEST(control_registers),
+		TEST(what_was_cut_short_is_delivered_again), TEST(halted), TEST(interrupted_in_front_of_a_halt),
+		TEST(control_registers),
 		TEST(xsetbv_obeys_what_is_offered), TEST(exceptions_go_back),
 		TEST(changed_code_runs_again_after_a_flush), TEST(a_deadline_that_has_passed),
 		TEST(machine_checks_end_the_guest), TEST(two_vcpus_take_turns),

@@ -153,14 +153,32 @@ static enum x86_exit_kind instruction(struct svm_vcpu *v, uint32_t kind, uint32_
 	return (enum x86_exit_kind)kind;
 }
 
+/*
+ * Taken through the IDT; STI's shadow needs one instruction more. A HLT in the shadow of the guest's own STI
+ * is done here: QEMU 7.2 saves the shadow at an exit and does not load it again (helper_vmrun()), so the
+ * interrupt would come in front of the HLT, and what it wakes would wait for the next one. With a shadow that
+ * is kept this saves an exit. Not where the guest has breakpoints, which come before the instruction.
+ */
+static enum x86_exit_kind interrupted(struct svm_vcpu *v)
+{
+	struct svm_vmcb *c = v->vmcb;
+	struct svm_decoded d;
+	sti();
+	__asm__ volatile("nop");
+	cli();
+	if (LIKELY(!(c->interrupt_shadow & 1)) || c->cpl != 0 || (c->dr7 & DR7_ENABLE) != 0)
+		return X86_EXIT_INTERRUPT;
+	if (!decode(v, &d) || d.kind != SVM_INSN_HLT)
+		return X86_EXIT_INTERRUPT;
+	c->next_rip = c->rip + d.length;
+	return X86_EXIT_INTERRUPT_AT_HALT;
+}
+
 static enum x86_exit_kind other(struct svm_vcpu *v, uint64_t code)
 {
 	switch (code) {
 	case SVM_EXIT_INTR:
-		sti(); /* taken through the IDT; STI's shadow needs one instruction more */
-		__asm__ volatile("nop");
-		cli();
-		return X86_EXIT_INTERRUPT;
+		return interrupted(v);
 	case SVM_EXIT_NMI:
 		return X86_EXIT_NMI; /* STGI let it in */
 	case SVM_EXIT_VINTR:
