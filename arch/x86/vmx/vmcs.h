@@ -116,7 +116,8 @@ enum vmcs_field {
 #define INTERRUPTIBILITY_MOV_SS (1u << 1)
 #define INTERRUPTIBILITY_NMI    (1u << 3)
 
-#define PENDING_DEBUG_BS (1ull << 14)
+#define PENDING_DEBUG_ENABLED (1ull << 12) /* a breakpoint that is enabled has matched */
+#define PENDING_DEBUG_BS      (1ull << 14)
 
 enum vmx_reason {
 	REASON_EXCEPTION = 0, REASON_EXTERNAL = 1, REASON_TRIPLE_FAULT = 2, REASON_WINDOW = 7,

@@ -71,7 +71,7 @@ static inline __attribute__((always_inline)) void skip(struct x86_vcpu *v)
 	vmwrite(VMCS_GUEST_RIP, vmread(VMCS_GUEST_RIP) + vmread(VMCS_EXIT_LENGTH));
 	/* Being stepped: the trap after an instruction that was done for the guest. */
 	if (UNLIKELY(vmread(VMCS_GUEST_RFLAGS) & RFLAGS_TF))
-		vmwrite(VMCS_PENDING_DEBUG, PENDING_DEBUG_BS);
+		vmwrite(VMCS_PENDING_DEBUG, vmread(VMCS_PENDING_DEBUG) | PENDING_DEBUG_BS);
 }
 
 static inline __attribute__((always_inline)) bool in_kernel(struct x86_vcpu *v)

@@ -426,10 +426,12 @@ void vmx_set(struct x86_vcpu *x, enum x86_field f, uint64_t value)
 	}
 }
 
+/* A step traps when it has really been executed. A shadow would want one pending, and is over (can_interrupt). */
 void vmx_rewind(struct x86_vcpu *v)
 {
-	(void)v;
 	vmwrite(VMCS_GUEST_RIP, vmread(VMCS_GUEST_RIP) - vmread(VMCS_EXIT_LENGTH));
+	vmx_clear_shadow(v);
+	vmwrite(VMCS_PENDING_DEBUG, vmread(VMCS_PENDING_DEBUG) & ~PENDING_DEBUG_BS);
 }
 
 /* ---- time and events ------------------------------------------------------------------------ */
@@ -444,12 +446,30 @@ void vmx_set_time(struct x86_vcpu *v, uint64_t now)
 		lapic_timer_arm(now, v->stop_tsc > now ? v->stop_tsc - now : 1);
 }
 
+/* Was the last exit an instruction's, which has been done for the guest since? Where it was not, an exception comes. */
+static bool instruction_done(void)
+{
+	switch (vmread32(VMCS_EXIT_REASON)) {
+	case REASON_CPUID: case REASON_HLT: case REASON_INVD: case REASON_INVLPG: case REASON_VMCALL: case REASON_CR:
+	case REASON_IO: case REASON_RDMSR: case REASON_WRMSR: case REASON_WBINVD: case REASON_XSETBV:
+		return true;
+	default:
+		return false;
+	}
+}
+
+/*
+ * The shadow of STI or MOV SS lasts for one instruction, also if that was done for the guest: which is found out here,
+ * where it matters, and not at each exit (skip). A trap that is pending comes first: an entry that brings an interrupt
+ * would lose it (SDM vol. 3C, "Delivery of Pending Debug Exceptions after VM Entry"); the window is behind it.
+ */
 bool vmx_can_interrupt(struct x86_vcpu *v)
 {
-	(void)v;
+	if (instruction_done())
+		vmx_clear_shadow(v);
 	return (vmread(VMCS_GUEST_RFLAGS) & RFLAGS_IF) &&
-		!(vmread(VMCS_INTERRUPTIBILITY) &
-			(INTERRUPTIBILITY_STI | INTERRUPTIBILITY_MOV_SS));
+		!(vmread(VMCS_INTERRUPTIBILITY) & (INTERRUPTIBILITY_STI | INTERRUPTIBILITY_MOV_SS)) &&
+		!(vmread(VMCS_PENDING_DEBUG) & (PENDING_DEBUG_BS | PENDING_DEBUG_ENABLED));
 }
 
 void vmx_clear_shadow(struct x86_vcpu *v)
