@@ -182,12 +182,6 @@ static inline void cpu_pause(void)
 	__asm__ volatile("pause" : : : "memory");
 }
 
-/* Interrupts on, halt, interrupts off: STI's shadow closes the gap before HLT. */
-static inline void cpu_sti_hlt_cli(void)
-{
-	__asm__ volatile("sti; hlt; cli" : : : "memory");
-}
-
 static inline _Noreturn void cpu_halt_forever(void)
 {
 	for (;;)

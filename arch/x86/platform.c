@@ -3,6 +3,7 @@
 #include "arch/x86/cpu.h"
 #include "arch/x86/lapic.h"
 #include "arch/x86/platform_x86.h"
+#include "arch/x86/traps.h"
 #include "arch/x86/uart.h"
 #include "vmm/base/directmap.h"
 #include "vmm/base/fmt.h"
@@ -117,7 +118,7 @@ void platform_idle(uint64_t until_tsc)
 	if (until_tsc <= now)
 		return;
 	lapic_timer_arm(now, MIN(until_tsc - now, platform_ms_to_tsc(IDLE_MAX_MS)));
-	cpu_sti_hlt_cli();
+	cpu_idle();
 	lapic_timer_disarm();
 }
 

@@ -62,12 +62,17 @@ static _Noreturn void trap_fatal(const struct trap_frame *f)
 	dump_stop();
 }
 
-/* Another CPU has failed and says why: nothing may go on beside it (bug.c). */
-static void nmi(void)
+/*
+ * Another CPU has failed and says why: nothing may go on beside it (bug.c). Else it is some device's, and what was
+ * interrupted goes on, but does not fall asleep: see idle.S.
+ */
+static void nmi(struct trap_frame *f)
 {
 	this_cpu()->nmi_count++;
 	if (dump_has_begun())
 		cpu_halt_forever();
+	if (f->rip == (uintptr_t)cpu_idle_halt)
+		f->rip = (uintptr_t)cpu_idle_behind;
 }
 
 void trap_dispatch(struct trap_frame *f)
@@ -75,7 +80,7 @@ void trap_dispatch(struct trap_frame *f)
 	if (f->vector >= VECTOR_FIRST_EXTERNAL)
 		traps_external((uint8_t)f->vector);
 	else if (f->vector == TRAP_NMI)
-		nmi();
+		nmi(f);
 	else if (f->vector == TRAP_MC)
 		machine_check_stop();
 	else

@@ -25,5 +25,9 @@ void desc_load(struct pcpu *p);
  */
 void traps_external(uint8_t vector);
 
+/* idle.S: interrupts on, halt until one comes, interrupts off. The places are for the NMI's handler. */
+void cpu_idle(void);
+extern const char cpu_idle_halt[], cpu_idle_behind[];
+
 /* Prints the machine-check banks that hold an error; then stops the machine. Any context. */
 _Noreturn void machine_check_stop(void);
