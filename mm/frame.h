@@ -53,7 +53,7 @@ struct frame {
 			 * can become one leaf. */
 			uint16_t in_order;
 			uint8_t level;
-			uint8_t spare;
+			uint8_t stays; /* level 1: it does not become a leaf (p2m_join_locked()) */
 			uint32_t block; /* first gfn that the table maps, divided by 512 */
 		} table;
 		struct {

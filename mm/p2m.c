@@ -38,6 +38,7 @@ static status_t alloc_table(struct p2m *p, gfn_t gfn, uint32_t level, uint32_t f
 	struct frame *f = frame_of(*out);
 
 	f->u.table.level = (uint8_t)level;
+	f->u.table.stays = false;
 	f->u.table.block =
 		(uint32_t)(gfn.v >> level_order(level + 1) << level_order(level + 1) >> 9);
 	p->table_count++;
@@ -146,7 +147,7 @@ status_t p2m_make_table(struct p2m *p, gfn_t gfn, struct p2m_slot s, uint32_t fl
 
 		fill_table(p, t, s.level - 1, first, e);
 	} else {
-		/* Only 2 MiB leaves are made. The pages stay where they are and as accessible, so
+		/* Only 2 MiB leaves are made. The pages stay where they are and at least as accessible, so
 		 * no flush. */
 		struct frame *f = frame_of(table);
 		uint64_t child = leaf_ram_4k(entry_mfn(e)) |
@@ -193,7 +194,7 @@ status_t p2m_join_locked(struct p2m *p, gfn_t gfn)
 	uint64_t soft = slat_format->accessed | slat_format->dirty;
 	uint64_t expect = leaf_ram_4k(first) & ~soft, differ = 0;
 
-	if (first.v & (PAGES_2M - 1))
+	if ((first.v & (PAGES_2M - 1)) || frame_known(table)->u.table.stays)
 		return ERR_BUSY;
 	/* Whoever comes here has counted 512 in order: one that does not fit is the exception. */
 #pragma GCC unroll 8

@@ -60,6 +60,7 @@ struct p2m {
 	/* counters since creation, guarded by lock */
 	uint64_t fault_populate, fault_zero_read, fault_cow_zero, fault_spurious, fault_2m;
 	uint64_t fault_denied, balloon_touch, split_2m, join_2m;
+	uint64_t fault_exec_2m;   /* 2 MiB leaves that were executed from, and may not be: tables since */
 	uint64_t fault_held;      /* IN_FLIGHT, wanted back */
 	uint64_t fault_expand;    /* COMPRESSED pages that came back */
 	uint64_t fault_swap_in;   /* SWAPPED ones */
@@ -128,6 +129,7 @@ void p2m_destroy(struct p2m *p);
  * Resolves a second-level fault. EMPTY: read -> zero frame, write -> a zeroed frame (or 2 MiB).
  * BALLOONED: the page leaves the balloon (counted in balloon_touch), then as EMPTY.
  * SHARED: a write takes the frame if nobody else maps it, else copies it.
+ * RAM in a 2 MiB leaf: a fetch, where such leaves are not executable (slat_format), makes it 512 pages for good.
  * Never HV_BUGs on anything a guest can do.
  */
 enum p2m_fault_result p2m_fault(struct p2m *p, gpa_t gpa, uint32_t access);
@@ -189,7 +191,8 @@ struct p2m_entry {
 void p2m_lookup(struct p2m *p, gfn_t gfn, struct p2m_entry *out);
 
 /* Splits the 2 MiB leaf that holds gfn (ERR_NOENT: none; ERR_NOMEM: no table), or joins 512 pages
- * that lie in order in an aligned 2 MiB of host memory (ERR_BUSY: they do not). */
+ * that lie in order in an aligned 2 MiB of host memory (ERR_BUSY: they do not, or have been executed from where leaves may
+ * not be). */
 status_t p2m_split(struct p2m *p, gfn_t gfn) MUST_CHECK;
 status_t p2m_join(struct p2m *p, gfn_t gfn) MUST_CHECK;
 

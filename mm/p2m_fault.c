@@ -139,6 +139,22 @@ static enum p2m_fault_result bring_in(struct p2m *p, gfn_t gfn, uint32_t access)
 	}
 }
 
+/*
+ * The guest fetches from a 2 MiB leaf, where those are not executable: its pages are mapped one by one from now on. The
+ * table stays, or else the next to complete it (another page of it that comes back, mm/p2m_gather.c) would have the guest
+ * fault for ever. It goes with what it maps: when all of it is ballooned, or with the guest.
+ */
+static enum p2m_fault_result break_to_execute(struct p2m *p, gfn_t gfn, struct p2m_slot s, uint32_t access)
+{
+	if (p2m_make_table(p, gfn, s, alloc_flags(access)) != OK) {
+		p->fault_denied++;
+		return P2M_FAULT_WAIT;
+	}
+	frame_known(entry_mfn(*s.entry))->u.table.stays = true;
+	p->fault_exec_2m++;
+	return P2M_FAULT_MAPPED;
+}
+
 static __attribute__((noinline)) enum p2m_fault_result fault_slow(
 	struct p2m *p, gfn_t gfn, uint32_t access)
 {
@@ -155,6 +171,8 @@ static __attribute__((noinline)) enum p2m_fault_result fault_slow(
 					P2M_FAULT_MAPPED : P2M_FAULT_WAIT;
 			if (state != P2M_RAM && state != P2M_SHARED)
 				return P2M_FAULT_NOT_RAM;
+			if (s.level == 2 && (access & P2M_EXEC) && slat_format->big_no_exec)
+				return break_to_execute(p, gfn, s, access);
 			p->fault_spurious++;
 			return P2M_FAULT_MAPPED;
 		}

@@ -3,7 +3,7 @@
 #include "mm/p2m_walk.h"
 #include "vmm/base/string.h"
 
-/* The level-1 table of a 2 MiB that is all RAM, nothing pinned; NULL: it is not. Lock held. */
+/* The level-1 table of a 2 MiB that is all RAM, nothing pinned, and may be a leaf; NULL: it is not. Lock held. */
 static const uint64_t *full_table(const struct p2m *p, gfn_t first, mfn_t *table)
 {
 	struct p2m_slot s = p2m_walk_to(p, first, 2);
@@ -13,6 +13,8 @@ static const uint64_t *full_table(const struct p2m *p, gfn_t first, mfn_t *table
 	*table = entry_mfn(*s.entry);
 	const uint64_t *t = mfn_to_va(*table);
 
+	if (frame_known(*table)->u.table.stays)
+		return NULL;
 	for (uint32_t i = 0; i < TABLE_ENTRIES; i++)
 		if (!entry_present(t[i]) || entry_state(t[i]) != P2M_RAM || t[i] & LEAF_PINNED)
 			return NULL;

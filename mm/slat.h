@@ -28,6 +28,9 @@ struct slat_format {
 	uint64_t accessed;     /* 0: hardware does not set it */
 	uint64_t dirty;        /* 0: hardware does not set it */
 	bool has_1g;
+	/* leaf_big is not executable, whatever is said above: a fetch from such a leaf faults with P2M_EXEC, and the
+	 * leaf becomes a table for good (p2m_fault()). For processors that must not have large executable pages. */
+	bool big_no_exec;
 };
 
 /* The machine's format. Constant after boot. */

@@ -40,6 +40,7 @@ static void info_json(const struct platform_info *p, const struct frame_counts *
 	json_u64(&j, "cpus_found", p->cpu_count);
 	json_u64(&j, "tsc_khz", platform_tsc_khz);
 	json_string(&j, "virtualisation", virt_caps.name);
+	json_string(&j, "mitigations", virt_caps.mitigations);
 	json_u64(&j, "ram_bytes", p->ram_bytes);
 	json_u64(&j, "pool_pages", n->pool_limit);
 	json_u64(&j, "pool_used_pages", n->pool_used);
@@ -79,6 +80,7 @@ void cmd_info(const struct command_args *a)
 	if (platform_cpu_count() < p.cpu_count)
 		console_printf("             of %u CPUs: `dmesg` says why the others are left out\n", p.cpu_count);
 	console_printf("guests run   by %s\n", virt_caps.name);
+	console_printf("mitigations  %s\n", virt_caps.mitigations);
 	console_printf("memory       %s of RAM; pool %s: %s used, %s free (level %s), %s in reserve\n",
 		format_size(s[0], 16, p.ram_bytes), format_size(s[1], 16, n.pool_limit * PAGE_BYTES),
 		format_size(s[2], 16, n.pool_used * PAGE_BYTES),

@@ -151,6 +151,7 @@ static void memory_stats(struct sink *s, const struct p2m *p)
 	number(s, "cow_copied", p->cow_copied);
 	number(s, "cow_taken", p->cow_taken);
 	number(s, "split_2m", p->split_2m);
+	number(s, "fault_exec_2m", p->fault_exec_2m);
 	number(s, "join_2m", p->join_2m);
 	number(s, "gathered_2m", p->gathered_2m);
 	section_end(s);

@@ -7,6 +7,7 @@
 #include "vmm/base/string.h"
 #include "vmm/config_value.h"
 #include "vmm/platform.h"
+#include "vmm/virt.h"
 
 #define COMPATIBLE  "aerostat,config-1"
 #define MEMORY_MIN  MIB(4)
@@ -50,22 +51,37 @@ static status_t take_share(struct config_parser *p, int node, const char *name, 
 	return OK;
 }
 
-static status_t take_sampling(struct config_parser *p, int node, const char *name, void *to)
+/* One of three words, as its number. */
+static status_t take_word(struct config_parser *p, int node, const char *name, const char *const known[3], void *to)
 {
-	static const char *const known[] = { [CONFIG_SAMPLING_ACCESSED] = "accessed",
-		[CONFIG_SAMPLING_INVALIDATE] = "invalidate", [CONFIG_SAMPLING_OFF] = "off" };
 	const char *text = config_take_text(p, node, name);
 	uint32_t i = 0;
 
 	if (!text)
 		return ERR_FORMAT;
-	while (i < ARRAY_COUNT(known) && strcmp(known[i], text))
+	while (i < 3 && strcmp(known[i], text))
 		i++;
-	if (i == ARRAY_COUNT(known))
-		return config_complain(p, node, name,
-			"is \"%.24s\"; should be \"accessed\", \"invalidate\" or \"off\"", text);
+	if (i == 3)
+		return config_complain(p, node, name, "is \"%.24s\"; should be \"%s\", \"%s\" or \"%s\"", text,
+			known[0], known[1], known[2]);
 	*(uint32_t *)to = i;
 	return OK;
+}
+
+static status_t take_sampling(struct config_parser *p, int node, const char *name, void *to)
+{
+	static const char *const known[3] = { [CONFIG_SAMPLING_ACCESSED] = "accessed",
+		[CONFIG_SAMPLING_INVALIDATE] = "invalidate", [CONFIG_SAMPLING_OFF] = "off" };
+
+	return take_word(p, node, name, known, to);
+}
+
+static status_t take_mitigations(struct config_parser *p, int node, const char *name, void *to)
+{
+	static const char *const known[3] = { [VIRT_MITIGATIONS_AUTO] = "auto", [VIRT_MITIGATIONS_OFF] = "off",
+		[VIRT_MITIGATIONS_FORCE] = "force" };
+
+	return take_word(p, node, name, known, to);
 }
 
 static status_t take_disk_fault(struct config_parser *p, int node, const char *name, void *to)
@@ -311,6 +327,7 @@ static const struct property root_properties[] = {
 	{ "debug", config_take_flag, offsetof(struct config, debug_commands) },
 	{ "tax", config_take_u32, offsetof(struct config, tax_percent) },
 	{ "sampling", take_sampling, offsetof(struct config, sampling) },
+	{ "mitigations", take_mitigations, offsetof(struct config, mitigations) },
 	{ "alloc-fault", config_take_u32, offsetof(struct config, alloc_fault) },
 	{ "disk-fault", take_disk_fault, offsetof(struct config, disk_fault) },
 	{ "swap", config_take_size, offsetof(struct config, swap_bytes) },

@@ -4,7 +4,7 @@
  * sentence that names the node, the property, what was wrong and what would do.
  *
  *   / { compatible = "aerostat,config-1"; pool = "120M"; reserve = "1M"; scrub-idle; debug; swap = "64M"; compressed = "30M";
- *       tax = <75>; sampling = "invalidate"; alloc-fault = <100>; disk-fault = "read 5";
+ *       tax = <75>; sampling = "invalidate"; mitigations = "off"; alloc-fault = <100>; disk-fault = "read 5";
  *       disk { index = <1>; };
  *       guests { vm { count = <10>; memory = "16M"; min = "4M"; max = "16M"; shares = <1000>;
  *                     vcpus = <2>; cpu-shares = <1000>; cpus = "0-3,5"; kernel = "guest.elf"; disk = "32M"; cmdline = "..."; share = "web"; deadline = <2000>; dynamic; noauto; debug; }; }; };
@@ -63,6 +63,7 @@ struct config {
 	bool debug_commands;    /* `debug;` */
 	uint32_t tax_percent;   /* on idle memory: 0 .. 99, default 0 */
 	uint32_t sampling;      /* enum config_sampling */
+	uint32_t mitigations;   /* enum virt_mitigations (vmm/virt.h) */
 	uint32_t alloc_fault;   /* the how manieth frame allocation of those for the guests fails; 0: none */
 	struct disk_fault_wish disk_fault; /* what the first requests to that disk meet */
 	uint64_t swap_bytes;    /* of that disk, at its end; 0: no swap */

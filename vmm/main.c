@@ -123,11 +123,12 @@ static void virtualisation_init(void)
 {
 	const char *why = "";
 
-	if (virt_init(&why) != OK) {
+	if (virt_init((enum virt_mitigations)hv_config.mitigations, &why) != OK) {
 		log_err("cannot run guests here: %s", why);
 		platform_shutdown(1);
 	}
 	log_info("%s: %s", virt_caps.name, virt_caps.features);
+	log_info("mitigations: %s", virt_caps.mitigations);
 }
 
 /* For the control plane, who alone evicts; any CPU decompresses. */

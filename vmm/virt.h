@@ -62,9 +62,17 @@ struct virt_vcpu {
 	uint32_t peer_count;
 };
 
+/* What is done against guests that attack through the processor: docs/threat-model.md, "Speculation". */
+enum virt_mitigations {
+	VIRT_MITIGATIONS_AUTO,  /* what this processor needs and can; the default */
+	VIRT_MITIGATIONS_OFF,
+	VIRT_MITIGATIONS_FORCE, /* all that it can, needed or not: for tests */
+};
+
 struct virt_caps {
 	const char *name;        /* "VMX+EPT", "SVM+NPT" */
 	const char *features;    /* what is used of the optional ones: words, for people */
+	const char *mitigations; /* what is done, and what is needed and is not: the same */
 	uint32_t hypercall_kind; /* AERO_CALL_* */
 	bool real_mode; /* a vCPU can start as processors do: needed for guests with several */
 };
@@ -74,7 +82,7 @@ extern struct virt_caps virt_caps; /* constant after virt_init() */
  * Once at boot, on the boot CPU: finds and turns on virtualisation, sets slat_format, virt_caps.
  * ERR_NOSYS: cannot; *why gets one sentence: what is missing and what would help.
  */
-status_t virt_init(const char **why) MUST_CHECK;
+status_t virt_init(enum virt_mitigations mode, const char **why) MUST_CHECK;
 /* The same on each other CPU. ERR_NOSYS, ERR_NOMEM: it cannot run guests; *why says it. */
 status_t virt_cpu_init(const char **why) MUST_CHECK;
 

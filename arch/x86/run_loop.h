@@ -1,10 +1,12 @@
 /*
  * The loop that runs a guest: the hottest code there is. Each back end makes its own copy with its
  * const ops, which the compiler then inlines. Budgets (instructions, the guest's included): CPUID
- * exit and back 120, hypercall up to vmm and back 110.
+ * exit and back 120, hypercall up to vmm and back 110. So there are four copies a back end: for one
+ * CPU or several, and ordinary or guarded (guard.h); the two not chosen at boot cost nothing.
  */
 #pragma once
 
+#include "arch/x86/guard.h"
 #include "arch/x86/vcpu.h"
 
 static inline __attribute__((always_inline)) void x86_do_cpuid(struct x86_vcpu *v)
@@ -45,8 +47,11 @@ static inline __attribute__((always_inline)) void x86_space_leave(void)
 }
 
 static inline __attribute__((always_inline)) enum virt_exit_kind x86_run_loop(struct x86_vcpu *v,
-	uint64_t deadline, const struct virt_ops *ops, const bool smp)
+	uint64_t deadline, const struct virt_ops *ops, const bool smp, const bool guarded)
 {
+	bool first = true; /* entry of this turn */
+	if (guarded)
+		guard_turn(v);
 	if (UNLIKELY(deadline != v->deadline)) {
 		v->deadline = deadline;
 		x86_attend(v, X86_ATTENTION_TIME);
@@ -61,6 +66,10 @@ static inline __attribute__((always_inline)) enum virt_exit_kind x86_run_loop(st
 				v->virt.exit.kind = up;
 				return up;
 			}
+		}
+		if (guarded && first) {
+			guard_first_entry();
+			first = false;
 		}
 		if (smp)
 			x86_space_enter(v);

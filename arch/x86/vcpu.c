@@ -1,5 +1,6 @@
 /* What is the same for every virtual CPU, whatever the vendor. See vcpu.h. */
 #include "arch/x86/vcpu.h"
+#include "arch/x86/guard.h"
 #include "arch/x86/regs.h"
 #include "arch/x86/vcpu_live.h"
 #include "mm/heap.h"
@@ -23,12 +24,13 @@ static enum virt_exit_kind (*run)(struct x86_vcpu *v, uint64_t deadline);
 static bool several; /* more than one CPU runs guests. Set once at boot */
 static struct virt_cpu boot_virt_cpu; /* set up once at boot, then its CPU's only */
 
-status_t virt_init(const char **why)
+status_t virt_init(enum virt_mitigations mode, const char **why)
 {
 	/* The one place that chooses. */
 	static status_t (*const probes[])(const struct virt_ops **, const char **) = {
 		vmx_probe, svm_probe,
 	};
+	guard_init(mode);
 	status_t s = ERR_NOENT;
 	for (uint32_t i = 0; s == ERR_NOENT && i < ARRAY_COUNT(probes); i++)
 		s = probes[i](&x86_ops, why);
@@ -39,8 +41,10 @@ status_t virt_init(const char **why)
 	if (s != OK)
 		return s == ERR_NOENT ? ERR_NOSYS : s;
 	virt_caps = x86_ops->caps;
+	virt_caps.mitigations = guard_text;
 	run = x86_ops->run;
 	vcpu_live_init();
+	guard_cpu_on();
 	this_cpu()->virt = &boot_virt_cpu;
 	return x86_ops->cpu_on(&boot_virt_cpu, why);
 }
@@ -53,6 +57,7 @@ status_t virt_cpu_init(const char **why)
 		return ERR_NOMEM;
 	}
 	vcpu_live_init();
+	guard_cpu_on();
 	status_t s = x86_ops->cpu_on(cpu, why);
 	if (s != OK) {
 		heap_free(cpu, sizeof(*cpu));

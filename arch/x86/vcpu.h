@@ -160,6 +160,7 @@ struct virt_cpu {
 	struct x86_vcpu *loaded; /* the back end's current one */
 	struct x86_vcpu *live;   /* whose FPU and debug state is in the processor */
 	void *backend;           /* the back end's own, from cpu_on() */
+	uint32_t guest;          /* who ran last, by number; kept by the guarded loop only (guard.h) */
 };
 
 /* What a handler returns to go on running the guest. */

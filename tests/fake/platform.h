@@ -6,7 +6,7 @@
 extern uint64_t fake_tsc;      /* 100 MHz: 10 ns a tick */
 extern uint64_t fake_tsc_step; /* added at each platform_tsc() */
 
-#define FAKE_SERIAL_BYTES 65536u
+#define FAKE_SERIAL_BYTES 131072u
 extern char fake_serial_out[FAKE_SERIAL_BYTES]; /* NUL-terminated; newest dropped when full */
 extern size_t fake_serial_out_bytes;
 void fake_serial_type(const char *text); /* bytes that platform_getc() will give */

@@ -30,6 +30,19 @@ const struct slat_format fake_npt = {
 	.dirty = 1 << 6,
 	.has_1g = true,
 };
+const struct slat_format fake_npt_no_exec = {
+	.name = "NPT, large leaves not executable (fake)",
+	.present_mask = 1,
+	.table = 1 | 2 | 4,
+	.leaf_4k = 1 | 4,
+	.leaf_big = 1ull << 63 | 1 | 4 | 1 << 7,
+	.big_mask = 1 << 7,
+	.write = 2,
+	.accessed = 1 << 5,
+	.dirty = 1 << 6,
+	.has_1g = true,
+	.big_no_exec = true,
+};
 const struct slat_format *slat_format = &fake_ept;
 
 uint64_t fake_flush_count;
@@ -75,6 +88,8 @@ void *fake_guest_access(struct p2m *p, gpa_t gpa, uint32_t access)
 			continue;
 		}
 		if ((access & P2M_WRITE) && !(e & slat_format->write))
+			return NULL;
+		if ((access & P2M_EXEC) && level > 1 && slat_format->big_no_exec)
 			return NULL;
 		*entry |= slat_format->accessed | (access & P2M_WRITE ? slat_format->dirty : 0);
 		return hpa_to_va(HPA((e & SLAT_ADDR_MASK) + (gpa.v & ((1ull << shift) - 1))));

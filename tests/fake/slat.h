@@ -3,7 +3,7 @@
 
 #include "mm/p2m.h"
 
-extern const struct slat_format fake_ept, fake_npt;
+extern const struct slat_format fake_ept, fake_npt, fake_npt_no_exec;
 extern const struct slat_format *slat_format; /* fake_ept until set */
 
 extern uint64_t fake_flush_count;

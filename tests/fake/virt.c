@@ -4,13 +4,14 @@
 #include <string.h>
 
 void (*virt_wake_hook)(struct virt_vcpu *v);
-struct virt_caps virt_caps = { .name = "fake", .features = "none" };
+struct virt_caps virt_caps = { .name = "fake", .features = "none", .mitigations = "none" };
 enum virt_exit_kind (*fake_virt_code)(struct fake_vcpu *v, uint64_t deadline_tsc);
 uint32_t fake_virt_live;
 bool fake_virt_no_memory;
 
-status_t virt_init(const char **why)
+status_t virt_init(enum virt_mitigations mode, const char **why)
 {
+	(void)mode;
 	*why = "";
 	return OK;
 }

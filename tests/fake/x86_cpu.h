@@ -19,6 +19,10 @@
 
 static struct pcpu fake_pcpu;
 static uint64_t fake_tsc_aux, fake_xcr0;
+/* Writes to the MSRs of speculation, in order: the MSR in the upper half. */
+static uint64_t fake_barriers[16];
+static uint32_t fake_barrier_count;
+static bool fake_speculates; /* CPUID is a Skylake's with its microcode */
 
 static inline struct pcpu *this_cpu(void)
 {
@@ -34,6 +38,8 @@ static inline void wrmsr(uint32_t msr, uint64_t value)
 {
 	if (msr == MSR_TSC_AUX)
 		fake_tsc_aux = value;
+	if (msr == 0x48 || msr == 0x49 || msr == 0x10b)
+		fake_barriers[fake_barrier_count++ % 16] = (uint64_t)msr << 32 | value;
 }
 
 static inline void xsetbv(uint32_t index, uint64_t value)
@@ -43,9 +49,12 @@ static inline void xsetbv(uint32_t index, uint64_t value)
 }
 
 /* A small processor: XSAVE with x87, SSE and AVX, RDTSCP, NX, long mode, 48 and 40 bits. */
+/* Of no known vendor. */
 static inline struct cpuid_regs cpuid(uint32_t leaf, uint32_t subleaf)
 {
 	switch (leaf) {
+	case 7:
+		return (struct cpuid_regs){ 0, 0, 0, fake_speculates && subleaf == 0 ? 0x14000400 : 0 };
 	case 0:
 		return (struct cpuid_regs){ 0xd, 0x656b6146, 0x20555043, 0x74736574 };
 	case 1:

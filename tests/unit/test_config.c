@@ -3,6 +3,7 @@
 
 #include "tests/unit/unit.h"
 #include "vmm/config.h"
+#include "vmm/virt.h"
 
 static char blob[16384];
 static struct config c;
@@ -168,6 +169,25 @@ static void test_tax_and_sampling(void **state)
 	}
 	root_property("sampling", "dirty", 0);
 	bad("sampling", "\"invalidate\"");
+}
+
+static void test_mitigations(void **state)
+{
+	static const char *const modes[] = { "auto", "off", "force" };
+
+	(void)state;
+	begin();
+	assert_int_equal(finish(), OK);
+	assert_int_equal(c.mitigations, VIRT_MITIGATIONS_AUTO);
+	for (uint32_t i = 0; i < 3; i++) {
+		root_property("mitigations", modes[i], 0);
+		assert_int_equal(finish(), OK);
+		assert_int_equal(c.mitigations, i);
+	}
+	root_property("mitigations", "on", 0);
+	bad("mitigations", "is \"on\"; should be \"auto\", \"off\" or \"force\"");
+	root_property("mitigations", NULL, 1);
+	bad("mitigations", "");
 }
 
 static void sizes(const char *memory, const char *min, const char *max, bool dynamic)
@@ -342,6 +362,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_demo),
 		cmocka_unit_test(test_tax_and_sampling),
+		cmocka_unit_test(test_mitigations),
 		cmocka_unit_test(test_dynamic),
 		cmocka_unit_test(test_share),
 		cmocka_unit_test(test_bad_top),

@@ -492,6 +492,8 @@ static void plenty(void **state)
 	assert_true(joined + blocks > 5 && split > 5);
 	run(&fake_npt, PLENTY, 4);
 	assert_true(joined + blocks > 5 && split > 5);
+	run(&fake_npt_no_exec, PLENTY, 5);
+	assert_true(joined + blocks > 5 && split > 5);
 }
 
 int main(void)

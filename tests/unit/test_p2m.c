@@ -1,4 +1,5 @@
 /* The p2m, one behaviour a test. The random test with a model is test_mm_random.c. */
+#include "mm/evict.h"
 #include "mm/p2m_walk.h"
 #include "tests/fake/audit.h"
 #include "tests/fake/bug.h"
@@ -177,6 +178,59 @@ static void split_keeps_content_and_joins_back(void **state)
 	assert_int_equal(p.balloon_touch, 1);
 	*(uint64_t *)fake_guest_access(&p, gfn_to_gpa(GFN(100)), P2M_WRITE) = 101;
 	assert_int_equal(p.join_2m, 2); /* the same frame was free, so all is in order again */
+	assert_content(0, 512);
+	done();
+}
+
+/* Where large leaves may not be executed from: one fault a 2 MiB, and never a leaf again until it is another 2 MiB. */
+static void what_is_executed_is_no_leaf(void **state)
+{
+	struct frame_batch b;
+
+	(void)state;
+	machine(4096, 1024);
+	slat_format = &fake_npt_no_exec;
+	fill(0, 1024);
+	assert_int_equal(p.pages_in_2m, 1024);
+	assert_null(fake_guest_access(&p, GPA(7 * PAGE_BYTES), P2M_EXEC));
+	fault(7, P2M_READ); /* reading is no reason */
+	assert_int_equal(p.pages_in_2m, 1024);
+	fault(7, P2M_EXEC);
+	assert_non_null(fake_guest_access(&p, GPA(7 * PAGE_BYTES), P2M_EXEC));
+	assert_int_equal(p.pages_in_2m, 512);
+	assert_int_equal(p.fault_exec_2m, 1);
+	fault(8, P2M_EXEC); /* another CPU's: done already */
+	assert_int_equal(p.fault_exec_2m, 1);
+	assert_int_equal(p2m_join(&p, GFN(7)), ERR_BUSY);
+	assert_int_equal(p2m_gather(&p, GFN(7)), ERR_BUSY);
+	assert_int_equal(inflate(100, 0), OK);
+	fill(100, 1); /* all in order again */
+	assert_content(0, 1024);
+	assert_int_equal(p.pages_in_2m, 512);
+	assert_int_equal(inflate(0, 9), OK);
+	p2m_batch_begin(&p, &b);
+	assert_int_equal(p2m_deflate(&p, GFN(0), 9), OK);
+	p2m_batch_finish(&p, &b);
+	fill(0, 512);
+	assert_int_equal(p.pages_in_2m, 1024);
+	/* Split for another reason, it comes together again as before. */
+	assert_int_equal(p2m_split(&p, GFN(600)), OK);
+	assert_int_equal(p2m_join(&p, GFN(600)), OK);
+	done();
+}
+
+/* Its table is not to be had: the guest waits, nothing has changed. */
+static void executing_may_have_to_wait(void **state)
+{
+	(void)state;
+	machine(4096, 512);
+	slat_format = &fake_npt_no_exec;
+	fill(0, 512);
+	frame_account_set_max(&p.account, p.account.used_pages);
+	assert_int_equal(p2m_fault(&p, GPA(0), P2M_EXEC), P2M_FAULT_WAIT);
+	assert_int_equal(p.pages_in_2m, 512);
+	assert_int_equal(p2m_fault(&p, GPA(0), P2M_EXEC | P2M_GRACE), P2M_FAULT_MAPPED);
+	assert_non_null(fake_guest_access(&p, GPA(0), P2M_EXEC));
 	assert_content(0, 512);
 	done();
 }
@@ -444,6 +498,8 @@ int main(void)
 		cmocka_unit_test(reading_costs_no_frame), cmocka_unit_test(memory_has_an_end),
 		cmocka_unit_test(neighbours_join), cmocka_unit_test(interleaved_tables_join_too),
 		cmocka_unit_test(split_keeps_content_and_joins_back),
+		cmocka_unit_test(what_is_executed_is_no_leaf),
+		cmocka_unit_test(executing_may_have_to_wait),
 		cmocka_unit_test(accessed_and_dirty_survive),
 		cmocka_unit_test(first_write_takes_a_block), cmocka_unit_test(balloon_page),
 		cmocka_unit_test(balloon_block), cmocka_unit_test(copies),

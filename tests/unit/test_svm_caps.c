@@ -101,7 +101,12 @@ static void nested_format(void **state)
 	const char *why;
 	struct slat_format got;
 	assert_int_equal(svm_caps_compute(&f, &c, &why), OK);
-	svm_npt_format(&c, &got);
+	svm_npt_format(&c, true, &got);
+	assert_int_equal(got.leaf_big, fake_npt_no_exec.leaf_big);
+	assert_int_equal(got.leaf_4k, fake_npt.leaf_4k);
+	assert_true(got.big_no_exec);
+	svm_npt_format(&c, false, &got);
+	assert_false(got.big_no_exec);
 	assert_int_equal(got.present_mask, fake_npt.present_mask);
 	assert_int_equal(got.table, fake_npt.table);
 	assert_int_equal(got.leaf_4k, fake_npt.leaf_4k);

@@ -5,6 +5,7 @@
  */
 #include "tests/fake/x86_cpu.h"
 
+#include "arch/x86/guard.c"
 #include "arch/x86/vcpu.c"
 #include "arch/x86/vcpu_exit.c"
 #include "arch/x86/vcpu_ipi.c"
@@ -66,7 +67,8 @@ static const struct virt_ops be_hot = { .enter = be_enter, .skip = be_skip,
 
 static enum virt_exit_kind be_run(struct x86_vcpu *v, uint64_t deadline)
 {
-	return x86_run_loop(v, deadline, &be_hot, false);
+	return guard_plan.guarded ? x86_run_loop(v, deadline, &be_hot, false, true) :
+				    x86_run_loop(v, deadline, &be_hot, false, false);
 }
 
 static status_t be_cpu_on(struct virt_cpu *cpu, const char **why)
@@ -234,12 +236,14 @@ void vcpu_live_load(struct x86_vcpu *v)
 static struct slat_space space;
 static struct virt_vcpu *vcpu;
 
+static enum virt_mitigations mode;
+
 static int start(void **state)
 {
 	const char *why;
 	(void)state;
 	no_backend = false;
-	if (virt_init(&why) != OK || virt_vcpu_create(1, 0, 1, &space, &vcpu) != OK)
+	if (virt_init(mode, &why) != OK || virt_vcpu_create(1, 0, 1, &space, &vcpu) != OK)
 		return 1;
 	virt_boot(vcpu, &(struct virt_boot){ .entry = ENTRY });
 	field[X86_RFLAGS] |= RFLAGS_IF;
@@ -729,12 +733,59 @@ static void flushes_are_counted_and_seen(void **state)
 	assert_int_equal(space.generation, before + 1);
 }
 
+/* The loop of a processor that needs it all: a flush at each turn's first entry, a barrier where guests change. */
+static void barriers(void **state)
+{
+	(void)state;
+	const struct step call[] = { { X86_EXIT_CPUID, ask_cpuid }, { X86_EXIT_CPUID, ask_cpuid },
+		{ X86_EXIT_HYPERCALL, NULL } };
+	const uint64_t flush = (uint64_t)MSR_FLUSH_CMD << 32 | 1, ibpb = (uint64_t)MSR_PRED_CMD << 32 | 1;
+	struct virt_vcpu *other, *first = vcpu;
+	play(call, VIRT_EXIT_HYPERCALL); /* the ordinary loop: nothing */
+	assert_int_equal(fake_barrier_count, 0);
+	stop(NULL);
+	fake_speculates = true;
+	assert_int_equal(start(NULL), 0);
+	first = vcpu;
+	assert_true(guard_plan.guarded);
+	assert_non_null(strstr(virt_caps.mitigations, "ibpb verw l1d-flush"));
+	play(call, VIRT_EXIT_HYPERCALL);
+	assert_int_equal(fake_barrier_count, 2);
+	assert_true(fake_barriers[0] == ibpb && fake_barriers[1] == flush);
+	play(call, VIRT_EXIT_HYPERCALL);
+	assert_int_equal(fake_barrier_count, 3);
+	assert_true(fake_barriers[2] == flush);
+	/* Another vCPU of the same guest, then one of another guest, then the first again. */
+	assert_int_equal(virt_vcpu_create(1, 1, 2, &space, &other), OK);
+	vcpu = other;
+	play(call, VIRT_EXIT_HYPERCALL);
+	assert_int_equal(fake_barrier_count, 4);
+	virt_vcpu_destroy(other);
+	assert_int_equal(virt_vcpu_create(2, 0, 1, &space, &other), OK);
+	vcpu = other;
+	play(call, VIRT_EXIT_HYPERCALL);
+	assert_int_equal(fake_barrier_count, 6);
+	assert_true(fake_barriers[4] == ibpb);
+	vcpu = first;
+	play(call, VIRT_EXIT_HYPERCALL);
+	assert_int_equal(fake_barrier_count, 8);
+	assert_true(fake_barriers[6] == ibpb);
+	virt_vcpu_destroy(other);
+	stop(NULL);
+	mode = VIRT_MITIGATIONS_OFF;
+	assert_int_equal(start(NULL), 0);
+	play(call, VIRT_EXIT_HYPERCALL);
+	assert_int_equal(fake_barrier_count, 8);
+	mode = VIRT_MITIGATIONS_AUTO;
+	fake_speculates = false;
+}
+
 static void nobody_to_run_guests(void **state)
 {
 	(void)state;
 	const char *why = "";
 	no_backend = true;
-	assert_int_equal(virt_init(&why), ERR_NOSYS);
+	assert_int_equal(virt_init(VIRT_MITIGATIONS_AUTO, &why), ERR_NOSYS);
 	assert_non_null(strstr(why, "neither VMX (Intel VT-x) nor SVM (AMD-V)"));
 }
 
@@ -751,7 +802,7 @@ int main(void)
 		TEST(machine_checks_end_the_guest), TEST(two_vcpus_take_turns),
 		TEST(one_starts_another),
 		TEST(modes),
-		TEST(flushes_are_counted_and_seen), cmocka_unit_test(nobody_to_run_guests),
+		TEST(flushes_are_counted_and_seen), TEST(barriers), cmocka_unit_test(nobody_to_run_guests),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -169,7 +169,11 @@ static void ept_capabilities(void **state)
 		assert_int_equal(vmx_caps_compute(&m, &c, &why) == OK, bits[i].ok);
 		if (!bits[i].ok)
 			continue;
-		vmx_ept_format(&c, &f);
+		vmx_ept_format(&c, true, &f);
+		assert_int_equal(f.leaf_big, (f.leaf_4k & ~4ull) | f.big_mask);
+		assert_true(f.big_no_exec && (f.leaf_4k & 4));
+		vmx_ept_format(&c, false, &f);
+		assert_false(f.big_no_exec);
 		assert_int_equal(f.has_1g, bits[i].bit != 17);
 		assert_int_equal(f.accessed != 0, bits[i].bit != 21);
 		assert_int_equal(f.dirty != 0, bits[i].bit != 21);

@@ -44,6 +44,7 @@ static inline void vmwrite(enum vmcs_field field, uint64_t value)
 struct vmx_caps vmx_caps;
 void *vmx_msr_bitmap, *vmx_io_bitmaps;
 struct slat_format vmx_slat_format;
+struct mitigate_plan guard_plan;
 enum virt_exit_kind (*const x86_handlers[X86_EXIT_COUNT])(struct x86_vcpu *v) = { 0 };
 
 enum x86_go x86_prepare(struct x86_vcpu *v)
@@ -82,6 +83,18 @@ void vmx_entry_launch(void)
 }
 
 void vmx_entry_exit(void)
+{
+}
+
+void vmx_entry_resume_guarded(void)
+{
+}
+
+void vmx_entry_launch_guarded(void)
+{
+}
+
+void vmx_entry_exit_guarded(void)
 {
 }
 

@@ -8,18 +8,23 @@
  * lets a physical interrupt end the guest's time (V_INTR_MASKING; APM vol. 2 "Masking Virtual
  * Interrupts"); it waits until somebody turns interrupts on.
  *
+ * The second form is the guarded loop's (arch/x86/guard.h).
+ *
  * Returns RAX = the exit code, RBX as it was.
  */
 #include "arch/x86/guest_gprs.h"
 #include "arch/x86/svm/offsets.h"
 
-	.text
-	.globl svm_entry
-	.type svm_entry, @function
+.macro enter name, guarded
+	.globl \name
+	.type \name, @function
 	.balign 16
-svm_entry:
+\name:
 	push	%rbx
 	pushq	SVM_OFF_HOST_HPA(%rbx)
+	.if \guarded
+	guard_leave_host
+	.endif
 	mov	SVM_OFF_VMCB(%rbx), %rax
 	mov	0x00(%rbx), %rcx
 	mov	%rcx, SVM_VMCB_RAX(%rax)
@@ -28,6 +33,9 @@ svm_entry:
 	clgi
 	sti
 	vmload	%rax
+	.if \guarded
+	guard_clear_buffers
+	.endif
 	vmrun	%rax
 	vmsave	%rax
 	pop	%rax
@@ -37,11 +45,19 @@ svm_entry:
 	pop	%rax
 	store_guest_gprs %rax
 	mov	%rax, %rbx
+	.if \guarded
+	guard_enter_host
+	.endif
 	mov	SVM_OFF_VMCB(%rbx), %rax
 	mov	SVM_VMCB_RAX(%rax), %rcx
 	mov	%rcx, 0x00(%rbx)
 	mov	SVM_VMCB_EXITCODE(%rax), %rax
 	ret
-	.size svm_entry, . - svm_entry
+	.size \name, . - \name
+.endm
+
+	.text
+	enter svm_entry, 0
+	enter svm_entry_guarded, 1
 
 	.section .note.GNU-stack, "", @progbits

@@ -2,6 +2,7 @@
  * Finds SVM, turns it on, and describes it to vcpu.c. Source: APM vol. 2 "Enabling SVM", "VM_CR MSR",
  * "VM_HSAVE_PA MSR".
  */
+#include "arch/x86/guard.h"
 #include "arch/x86/guest_msr.h"
 #include "arch/x86/regs.h"
 #include "arch/x86/svm/svm.h"
@@ -94,8 +95,8 @@ static void describe(void)
 		.rdtscp = svm_caps.rdtscp,
 		.invpcid = svm_caps.invpcid,
 		.cpu_on = cpu_on,
-		.run = svm_run,
-		.run_smp = svm_run_smp,
+		.run = guard_plan.guarded ? svm_run_guarded : svm_run,
+		.run_smp = guard_plan.guarded ? svm_run_smp_guarded : svm_run_smp,
 		.create = svm_create,
 		.destroy = svm_destroy,
 		.boot = svm_boot,
@@ -133,7 +134,7 @@ status_t svm_probe(const struct virt_ops **out, const char **why)
 	}
 	fill_maps();
 	svm_clean = svm_caps.clean ? SVM_CLEAN_ALL : 0;
-	svm_npt_format(&svm_caps, &svm_slat_format);
+	svm_npt_format(&svm_caps, guard_plan.large_no_exec, &svm_slat_format);
 	slat_format = &svm_slat_format;
 	describe();
 	*out = &svm_ops;

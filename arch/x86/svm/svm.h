@@ -59,11 +59,14 @@ void svm_flush_guest(struct x86_vcpu *v);
 /* svm_run.c, svm_exit.c */
 enum virt_exit_kind svm_run(struct x86_vcpu *v, uint64_t deadline);
 enum virt_exit_kind svm_run_smp(struct x86_vcpu *v, uint64_t deadline);
+enum virt_exit_kind svm_run_guarded(struct x86_vcpu *v, uint64_t deadline);
+enum virt_exit_kind svm_run_smp_guarded(struct x86_vcpu *v, uint64_t deadline);
 /* Any exit but NPF, and VMMCALL and CPUID where next_rip is the processor's. */
 enum x86_exit_kind svm_translate(struct svm_vcpu *v, uint64_t code);
 /* An event whose delivery was cut short by this exit. */
 void svm_keep_event(struct svm_vcpu *v, uint32_t info);
 void svm_entry(void); /* entry.S: not called by C's rules */
+void svm_entry_guarded(void); /* the guarded loop's */
 
 /* svm_text.c, pure */
 const char *svm_exit_name(uint64_t code);

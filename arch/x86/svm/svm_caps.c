@@ -13,6 +13,7 @@
 #define NPT_ACCESSED (1ull << 5)
 #define NPT_DIRTY    (1ull << 6)
 #define NPT_BIG      (1ull << 7)
+#define NPT_NO_EXEC  (1ull << 63) /* the host's EFER.NXE is on: paging.c */
 
 bool svm_present(const struct svm_facts *f)
 {
@@ -53,7 +54,7 @@ status_t svm_caps_compute(const struct svm_facts *f, struct svm_caps *out, const
 	return OK;
 }
 
-void svm_npt_format(const struct svm_caps *c, struct slat_format *out)
+void svm_npt_format(const struct svm_caps *c, bool big_no_exec, struct slat_format *out)
 {
 	/* PAT index 0 of the host's PAT: write-back. */
 	*out = (struct slat_format){
@@ -61,12 +62,13 @@ void svm_npt_format(const struct svm_caps *c, struct slat_format *out)
 		.present_mask = NPT_PRESENT,
 		.table = NPT_PRESENT | NPT_WRITE | NPT_USER,
 		.leaf_4k = NPT_PRESENT | NPT_USER,
-		.leaf_big = NPT_PRESENT | NPT_USER | NPT_BIG,
+		.leaf_big = NPT_PRESENT | NPT_USER | NPT_BIG | (big_no_exec ? NPT_NO_EXEC : 0),
 		.big_mask = NPT_BIG,
 		.write = NPT_WRITE,
 		.accessed = NPT_ACCESSED,
 		.dirty = NPT_DIRTY,
 		.has_1g = c->page_1g,
+		.big_no_exec = big_no_exec,
 	};
 }
 

@@ -30,7 +30,8 @@ status_t svm_caps_compute(const struct svm_facts *f, struct svm_caps *out, const
 /* SVM is in the CPU's description at all. */
 bool svm_present(const struct svm_facts *f);
 
-void svm_npt_format(const struct svm_caps *c, struct slat_format *out);
+/* big_no_exec: see struct slat_format. */
+void svm_npt_format(const struct svm_caps *c, bool big_no_exec, struct slat_format *out);
 
 /* Guests' reads and writes of `msr` do not exit. Bounds: MSRs of the map's three ranges. */
 void svm_msrpm_pass(uint8_t *map, uint32_t msr);

@@ -14,8 +14,8 @@ _Static_assert(offsetof(struct svm_vmcb, exit_code) == SVM_VMCB_EXITCODE, "entry
 _Static_assert(offsetof(struct svm_vcpu, x) == 0, "entry.S");
 
 /* entry.S keeps RSP and RBX, nothing else: the compiler saves what it still needs. */
-#define ENTER(v, code)                                                                             \
-	__asm__ volatile("call svm_entry"                                                          \
+#define ENTER(symbol, v, code)                                                                     \
+	__asm__ volatile("call " #symbol                                                           \
 			 : "=a"(code), "+b"(v)                                                     \
 			 :                                                                         \
 			 : "rcx", "rdx", "rsi", "rdi", "rbp", "r8", "r9", "r10", "r11", "r12",     \
@@ -35,7 +35,8 @@ static inline __attribute__((always_inline)) enum x86_exit_kind slat_fault(struc
 	return X86_EXIT_SLAT_FAULT;
 }
 
-static inline __attribute__((always_inline)) enum x86_exit_kind enter(struct x86_vcpu **vp)
+static inline __attribute__((always_inline)) enum x86_exit_kind enter_as(struct x86_vcpu **vp,
+	const bool guarded)
 {
 	struct svm_vcpu *v = svm_vcpu(*vp);
 	uint64_t code, generation = __atomic_load_n(&v->x.virt.slat->generation, __ATOMIC_ACQUIRE);
@@ -43,7 +44,10 @@ static inline __attribute__((always_inline)) enum x86_exit_kind enter(struct x86
 		v->seen = generation;
 		svm_flush_guest(*vp);
 	}
-	ENTER(v, code);
+	if (guarded)
+		ENTER(svm_entry_guarded, v, code);
+	else
+		ENTER(svm_entry, v, code);
 	*vp = &v->x;
 	struct svm_vmcb *c = v->vmcb;
 	c->clean = svm_clean;
@@ -57,6 +61,16 @@ static inline __attribute__((always_inline)) enum x86_exit_kind enter(struct x86
 			return X86_EXIT_CPUID;
 	}
 	return svm_translate(v, code);
+}
+
+static inline __attribute__((always_inline)) enum x86_exit_kind enter(struct x86_vcpu **vp)
+{
+	return enter_as(vp, false);
+}
+
+static inline __attribute__((always_inline)) enum x86_exit_kind enter_guarded(struct x86_vcpu **vp)
+{
+	return enter_as(vp, true);
 }
 
 static inline __attribute__((always_inline)) void skip(struct x86_vcpu *x)
@@ -78,13 +92,25 @@ static inline __attribute__((always_inline)) bool in_kernel(struct x86_vcpu *v)
 }
 
 static const struct virt_ops hot = { .enter = enter, .skip = skip, .in_kernel = in_kernel };
+static const struct virt_ops hot_guarded = { .enter = enter_guarded, .skip = skip,
+	.in_kernel = in_kernel };
 
 enum virt_exit_kind svm_run(struct x86_vcpu *v, uint64_t deadline)
 {
-	return x86_run_loop(v, deadline, &hot, false);
+	return x86_run_loop(v, deadline, &hot, false, false);
 }
 
 enum virt_exit_kind svm_run_smp(struct x86_vcpu *v, uint64_t deadline)
 {
-	return x86_run_loop(v, deadline, &hot, true);
+	return x86_run_loop(v, deadline, &hot, true, false);
+}
+
+enum virt_exit_kind svm_run_guarded(struct x86_vcpu *v, uint64_t deadline)
+{
+	return x86_run_loop(v, deadline, &hot_guarded, false, true);
+}
+
+enum virt_exit_kind svm_run_smp_guarded(struct x86_vcpu *v, uint64_t deadline)
+{
+	return x86_run_loop(v, deadline, &hot_guarded, true, true);
 }

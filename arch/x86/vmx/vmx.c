@@ -2,6 +2,7 @@
  * Finds VMX, turns it on, and describes it to vcpu.c. Source: SDM vol. 3C "Introduction to Virtual
  * Machine Extensions", vol. 3D appendix A.
  */
+#include "arch/x86/guard.h"
 #include "arch/x86/guest_msr.h"
 #include "arch/x86/regs.h"
 #include "arch/x86/vmx/vmx.h"
@@ -116,8 +117,8 @@ static void describe(void)
 		.rdtscp = vmx_caps.rdtscp,
 		.invpcid = vmx_caps.invpcid,
 		.cpu_on = cpu_on,
-		.run = vmx_run,
-		.run_smp = vmx_run_smp,
+		.run = guard_plan.guarded ? vmx_run_guarded : vmx_run,
+		.run_smp = guard_plan.guarded ? vmx_run_smp_guarded : vmx_run_smp,
 		.create = vmx_create,
 		.destroy = vmx_destroy,
 		.boot = vmx_boot,
@@ -162,7 +163,7 @@ status_t vmx_probe(const struct virt_ops **out, const char **why)
 		return ERR_NOMEM;
 	}
 	fill_bitmaps();
-	vmx_ept_format(&vmx_caps, &vmx_slat_format);
+	vmx_ept_format(&vmx_caps, guard_plan.large_no_exec, &vmx_slat_format);
 	slat_format = &vmx_slat_format;
 	describe();
 	*out = &vmx_ops;

@@ -68,6 +68,8 @@ void vmx_slat_open(struct slat_space *s); /* before its first use */
 /* vmx_run.c, vmx_exit.c */
 enum virt_exit_kind vmx_run(struct x86_vcpu *v, uint64_t deadline);
 enum virt_exit_kind vmx_run_smp(struct x86_vcpu *v, uint64_t deadline);
+enum virt_exit_kind vmx_run_guarded(struct x86_vcpu *v, uint64_t deadline);
+enum virt_exit_kind vmx_run_smp_guarded(struct x86_vcpu *v, uint64_t deadline);
 /* Any exit; and those but the three frequent ones that vmx_run.c knows by itself. */
 enum x86_exit_kind vmx_understand(struct x86_vcpu *v, uint32_t reason);
 enum x86_exit_kind vmx_translate(struct x86_vcpu *v, uint32_t reason);
@@ -77,6 +79,9 @@ uint32_t vmx_launch(struct x86_vcpu *v); /* the first entry; as vmx_entry_resume
 void vmx_entry_resume(void); /* entry.S: not called by C's rules */
 void vmx_entry_launch(void);
 void vmx_entry_exit(void);
+void vmx_entry_resume_guarded(void); /* the same in the guarded loop: all three */
+void vmx_entry_launch_guarded(void);
+void vmx_entry_exit_guarded(void);
 
 /* vmx_text.c, pure */
 struct vmx_field_name {

@@ -156,7 +156,7 @@ status_t vmx_caps_compute(const struct vmx_msrs *m, struct vmx_caps *c, const ch
 	return OK;
 }
 
-void vmx_ept_format(const struct vmx_caps *c, struct slat_format *out)
+void vmx_ept_format(const struct vmx_caps *c, bool big_no_exec, struct slat_format *out)
 {
 	uint64_t type = (c->eptp_bits & 7u) << EPT_TYPE_SHIFT;
 	/* Guests have memory and no devices: write-back whatever their PAT says. */
@@ -166,12 +166,13 @@ void vmx_ept_format(const struct vmx_caps *c, struct slat_format *out)
 		.present_mask = EPT_READ | EPT_WRITE | EPT_EXEC,
 		.table = EPT_READ | EPT_WRITE | EPT_EXEC,
 		.leaf_4k = leaf,
-		.leaf_big = leaf | EPT_BIG,
+		.leaf_big = (big_no_exec ? leaf & ~EPT_EXEC : leaf) | EPT_BIG,
 		.big_mask = EPT_BIG,
 		.write = EPT_WRITE,
 		.accessed = c->ept_ad ? EPT_ACCESSED : 0,
 		.dirty = c->ept_ad ? EPT_DIRTY : 0,
 		.has_1g = c->ept_1g,
+		.big_no_exec = big_no_exec,
 	};
 }
 

@@ -57,7 +57,8 @@ status_t vmx_control(uint64_t capability, uint32_t required, uint32_t optional, 
 status_t vmx_caps_compute(const struct vmx_msrs *m, struct vmx_caps *out, const char **why)
 	MUST_CHECK;
 
-void vmx_ept_format(const struct vmx_caps *c, struct slat_format *out);
+/* big_no_exec: see struct slat_format. */
+void vmx_ept_format(const struct vmx_caps *c, bool big_no_exec, struct slat_format *out);
 
 /* What to do about IA32_FEATURE_CONTROL. */
 enum vmx_feature { VMX_FEATURE_READY, VMX_FEATURE_WRITE, VMX_FEATURE_REFUSED };

@@ -20,7 +20,10 @@ _Static_assert(offsetof(struct vmx_vcpu, x) == 0, "entry.S");
 uint32_t vmx_launch(struct x86_vcpu *v)
 {
 	uint32_t reason;
-	ENTER(vmx_entry_launch, v, reason);
+	if (guard_plan.guarded)
+		ENTER(vmx_entry_launch_guarded, v, reason);
+	else
+		ENTER(vmx_entry_launch, v, reason);
 	return reason;
 }
 
@@ -65,6 +68,13 @@ static inline __attribute__((always_inline)) enum x86_exit_kind enter(struct x86
 	return understand(vp, reason);
 }
 
+static inline __attribute__((always_inline)) enum x86_exit_kind enter_guarded(struct x86_vcpu **vp)
+{
+	uint32_t reason;
+	ENTER(vmx_entry_resume_guarded, *vp, reason);
+	return understand(vp, reason);
+}
+
 static inline __attribute__((always_inline)) void skip(struct x86_vcpu *v)
 {
 	(void)v;
@@ -81,15 +91,27 @@ static inline __attribute__((always_inline)) bool in_kernel(struct x86_vcpu *v)
 }
 
 static const struct virt_ops hot = { .enter = enter, .skip = skip, .in_kernel = in_kernel };
+static const struct virt_ops hot_guarded = { .enter = enter_guarded, .skip = skip,
+	.in_kernel = in_kernel };
 
 enum virt_exit_kind vmx_run(struct x86_vcpu *v, uint64_t deadline)
 {
-	return x86_run_loop(v, deadline, &hot, false);
+	return x86_run_loop(v, deadline, &hot, false, false);
 }
 
 enum virt_exit_kind vmx_run_smp(struct x86_vcpu *v, uint64_t deadline)
 {
-	return x86_run_loop(v, deadline, &hot, true);
+	return x86_run_loop(v, deadline, &hot, true, false);
+}
+
+enum virt_exit_kind vmx_run_guarded(struct x86_vcpu *v, uint64_t deadline)
+{
+	return x86_run_loop(v, deadline, &hot_guarded, false, true);
+}
+
+enum virt_exit_kind vmx_run_smp_guarded(struct x86_vcpu *v, uint64_t deadline)
+{
+	return x86_run_loop(v, deadline, &hot_guarded, true, true);
 }
 
 void vmx_skip(struct x86_vcpu *v)

@@ -2,6 +2,7 @@
  * One VMCS: set-up, registers, events. Sources: SDM vol. 3C "Virtual Machine Control Structures",
  * "VM Entries" (its checks on controls, host and guest state are what boot and host_state obey).
  */
+#include "arch/x86/guard.h"
 #include "arch/x86/lapic.h"
 #include "arch/x86/regs.h"
 #include "arch/x86/vmx/vmx.h"
@@ -74,7 +75,7 @@ static void host_state(struct vmx_vcpu *v)
 	vmwrite(VMCS_HOST_SYSENTER_CS, 0);
 	vmwrite(VMCS_HOST_SYSENTER_ESP, 0);
 	vmwrite(VMCS_HOST_SYSENTER_EIP, 0);
-	vmwrite(VMCS_HOST_RIP, (uintptr_t)vmx_entry_exit);
+	vmwrite(VMCS_HOST_RIP, (uintptr_t)(guard_plan.guarded ? vmx_entry_exit_guarded : vmx_entry_exit));
 	vmwrite(VMCS_HOST_RSP, (uintptr_t)v);
 	if (vmx_caps.efer_controls)
 		vmwrite(VMCS_HOST_EFER, rdmsr(MSR_EFER));
