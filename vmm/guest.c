@@ -13,6 +13,12 @@
 #include "vmm/sched.h"
 #include "vmm/sharing.h"
 
+/*
+ * A guest that has lived for less waits before it is started again: one that does nothing but reboot keeps neither CPU 0
+ * from the others nor the operator from his console.
+ */
+#define REBOOT_NS 1000000000ull
+
 struct config hv_config;
 
 /* Guests by rising id. Changed between vCPUs only, on CPU 0. */
@@ -435,11 +441,22 @@ void guest_poll(void)
 {
 	if (LIKELY(!__atomic_load_n(&guests.reboot_wanted, __ATOMIC_ACQUIRE)))
 		return;
-	__atomic_store_n(&guests.reboot_wanted, false, __ATOMIC_RELEASE);
+	uint64_t now = platform_ns();
+	bool later = false;
+
+	__atomic_store_n(&guests.reboot_wanted, false, __ATOMIC_SEQ_CST);
 	list_for_each_safe(it, next, &guests.list) {
-		if (from_link(it)->reboot)
-			restart(from_link(it));
+		struct guest *g = from_link(it);
+
+		if (!__atomic_load_n(&g->reboot, __ATOMIC_ACQUIRE))
+			continue;
+		if (now - g->created_ns >= REBOOT_NS)
+			restart(g);
+		else
+			later = true;
 	}
+	if (later)
+		__atomic_store_n(&guests.reboot_wanted, true, __ATOMIC_RELEASE);
 }
 
 /* Called under any lock up to LOCK_RANK_BALLOON, hence atomics instead of the guest's lock. */

@@ -257,6 +257,8 @@ static void events(void **state)
 	assert_int_equal(fake_hv_call(g, AERO_HC_EVENT_TAKE, 0, 0, 0), 0);
 }
 
+#define SECOND 100000000u /* of fake_tsc */
+
 static void reboot(void **state)
 {
 	struct guest *g = fake_hv_guest("vm0", 16);
@@ -266,12 +268,34 @@ static void reboot(void **state)
 	memset(fake_hv_touch(g, MIB(3), P2M_WRITE), 1, PAGE_BYTES);
 	(void)fake_hv_call(g, AERO_HC_SHUTDOWN, AERO_SHUTDOWN_REBOOT, 0, 0);
 	assert_int_equal(g->state, GUEST_SHUTDOWN);
+	fake_tsc += SECOND;
 	guest_poll();
 	g = guest_find("vm0");
 	assert_non_null(g);
 	assert_true(g->id != id);
 	assert_int_equal(g->state, GUEST_RUNNING);
 	assert_int_equal(*(char *)fake_hv_touch(g, MIB(3), P2M_READ), 0);
+}
+
+/* One that does nothing but reboot keeps neither CPU 0 from the others nor the operator from his console. */
+static void reboots_are_a_second_apart(void **state)
+{
+	struct guest *g = fake_hv_guest("vm0", 16);
+	uint16_t id = g->id;
+	uint32_t made = 0;
+
+	(void)state;
+	for (uint32_t i = 0; i < 100; i++) {
+		g = guest_find("vm0");
+		assert_non_null(g);
+		made += g->id != id;
+		id = g->id;
+		if (g->state == GUEST_RUNNING)
+			(void)fake_hv_call(g, AERO_HC_SHUTDOWN, AERO_SHUTDOWN_REBOOT, 0, 0);
+		guest_poll();
+		fake_tsc += SECOND / 20;
+	}
+	assert_in_range(made, 4, 5);
 }
 
 static size_t lines;
@@ -304,7 +328,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = { TEST(created), TEST(tree), TEST(refused), TEST(bad_images),
 		TEST(admission), TEST(states), TEST(nothing_leaks), TEST(many), TEST(events),
-		TEST(reboot), TEST(log_budget) };
+		TEST(reboot), TEST(reboots_are_a_second_apart), TEST(log_budget) };
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
