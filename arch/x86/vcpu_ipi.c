@@ -84,6 +84,16 @@ static void forget_interrupts(struct x86_vcpu *v)
 		__atomic_store_n(&v->posted[i], 0, __ATOMIC_RELAXED);
 }
 
+static void forget_breakpoints(struct x86_vcpu *v)
+{
+	bool live = virt_this_cpu()->live == v;
+	if (live)
+		vcpu_live_save(v);
+	memset(v->dr, 0, sizeof(v->dr));
+	if (live)
+		vcpu_live_load(v);
+}
+
 /* As INIT leaves it, where it then waits: SDM vol. 3A, "Processor State After Reset". A back end's boot()
  * may lose what INIT leaves unchanged; a PAT of 0 would make all of its memory uncached. */
 static void initialise(struct x86_vcpu *v)
@@ -102,6 +112,7 @@ static void initialise(struct x86_vcpu *v)
 	memset(v->virt.gpr, 0, sizeof(v->virt.gpr));
 	v->virt.gpr[VIRT_RDX] = RDX_AT_INIT;
 	forget_interrupts(v);
+	forget_breakpoints(v);
 	v->event_info = 0;
 	v->deaf = v->halting = false;
 	for (uint32_t i = 0; i < ARRAY_COUNT(unchanged); i++)

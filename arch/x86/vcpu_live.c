@@ -23,8 +23,14 @@ DR_ACCESSORS(1)
 DR_ACCESSORS(2)
 DR_ACCESSORS(3)
 
+static bool leaks_x87; /* set at boot, to the same by each CPU */
+
 void vcpu_live_init(void)
 {
+	struct cpuid_regs vendor = cpuid(0, 0);
+	uint32_t extended = cpuid(0x80000000u, 0).eax;
+
+	leaks_x87 = vcpu_live_leaks_x87(&vendor, extended >= 0x80000008u ? cpuid(0x80000008u, 0).ebx : 0);
 	write_cr0((read_cr0() | CR0_NE | CR0_MP) & ~(CR0_TS | CR0_EM));
 	write_cr4(read_cr4() | CR4_OSFXSR | CR4_OSXMMEXCPT);
 	if (cpuid(1, 0).ecx & 1u << 26)
@@ -66,9 +72,18 @@ void vcpu_live_save(struct x86_vcpu *v)
 		x86_ops->live_save(v);
 }
 
+/* What is not restored is this instruction's, then: nobody's. Its room and its exceptions are made sure of. */
+static void forget_x87_pointers(void)
+{
+	static const int32_t zero;
+	__asm__ volatile("fnclex; emms; fildl %0" : : "m"(zero));
+}
+
 void vcpu_live_load(struct x86_vcpu *v)
 {
 	uint64_t all = v->cpuid.xcr0_allowed;
+	if (UNLIKELY(leaks_x87))
+		forget_x87_pointers();
 	if (all != 0) {
 		xsetbv(0, all);
 		__asm__ volatile("xrstor64 (%0)"

@@ -663,11 +663,13 @@ static void one_starts_another(void **state)
 	assert_false(virt_has_work(second, rdtsc()));
 	assert_true(vlapic_write(&x86_vcpu(second)->lapic, VLAPIC_SVR, 0x1ff, 0));
 	assert_true(virt_has_work(second, rdtsc()));
-	/* INIT stops it in the middle of everything, what was pending is gone. */
+	/* INIT stops it in the middle of everything, what was pending is gone, and so are its breakpoints. */
+	x86_vcpu(second)->dr[2] = 0x1234;
 	write_icr(first, 1ull << 32 | 0x4500);
 	assert_true(virt_has_work(second, rdtsc()));
 	assert_int_equal(virt_run(second, FAR_AWAY), VIRT_EXIT_HALT);
 	assert_false(virt_has_work(second, rdtsc()));
+	assert_int_equal(x86_vcpu(second)->dr[2], 0);
 	write_icr(first, 1ull << 32 | 0x4601);
 	assert_int_equal(vlapic_pending(&x86_vcpu(second)->lapic), VLAPIC_NONE);
 	play(end, VIRT_EXIT_SHUTDOWN);
@@ -691,6 +693,20 @@ static void one_starts_another(void **state)
 	first->peers = NULL;
 	vcpu = first;
 	virt_vcpu_destroy(second);
+}
+
+/* APM vol. 3, CPUID Fn8000_0008 EBX bit 2, RstrFpErrPtrs; CVE-2006-1056. */
+static void whose_x87_pointers_leak(void **state)
+{
+	const struct cpuid_regs amd = { 0xd, 0x68747541, 0x444d4163, 0x69746e65 },
+		hygon = { 0xd, 0x6f677948, 0x656e6975, 0x6e65476e }, intel = { 0xd, 0x756e6547, 0x6c65746e, 0x49656e69 };
+	(void)state;
+	assert_true(vcpu_live_leaks_x87(&amd, 0));
+	assert_true(vcpu_live_leaks_x87(&amd, ~4u));
+	assert_false(vcpu_live_leaks_x87(&amd, 4));
+	assert_true(vcpu_live_leaks_x87(&hygon, 0));
+	assert_false(vcpu_live_leaks_x87(&hygon, 4));
+	assert_false(vcpu_live_leaks_x87(&intel, 0));
 }
 
 /* From real mode to long mode, and what is refused on the way. */
@@ -802,7 +818,7 @@ int main(void)
 		TEST(machine_checks_end_the_guest), TEST(two_vcpus_take_turns),
 		TEST(one_starts_another),
 		TEST(modes),
-		TEST(flushes_are_counted_and_seen), TEST(barriers), cmocka_unit_test(nobody_to_run_guests),
+		TEST(flushes_are_counted_and_seen), TEST(barriers), TEST(whose_x87_pointers_leak), cmocka_unit_test(nobody_to_run_guests),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
