@@ -144,6 +144,23 @@ static void a_shadow_ends_with_what_was_done_for_the_guest(void **state)
 	}
 }
 
+/* So that it is asked at CPUID's exit in STI, CPUID, CLI, too, with the window open since the interrupt came. */
+static void an_open_window_is_looked_after_at_each_exit(void **state)
+{
+	(void)state;
+	exit_by(REASON_WRMSR, 0, 0);
+	for (uint32_t i = 0; i < 3; i++) {
+		vcpu.x.attention = 0; /* as x86_prepare() takes it */
+		vmx_set_window(&vcpu.x, true);
+		assert_int_not_equal(vcpu.x.attention, 0);
+		assert_int_not_equal(vmcs[VMCS_PROC_CTL] & PROC_INTERRUPT_WINDOW, 0);
+	}
+	vcpu.x.attention = 0;
+	vmx_set_window(&vcpu.x, false);
+	assert_int_equal(vcpu.x.attention, 0);
+	assert_int_equal(vmcs[VMCS_PROC_CTL] & PROC_INTERRUPT_WINDOW, 0);
+}
+
 /* In front of an instruction that has not been executed it stays. */
 static void a_shadow_lasts_until_then(void **state)
 {
@@ -208,6 +225,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_shadow_ends_with_what_was_done_for_the_guest),
+		cmocka_unit_test(an_open_window_is_looked_after_at_each_exit),
 		cmocka_unit_test(a_shadow_lasts_until_then),
 		cmocka_unit_test(a_trap_comes_before_an_interrupt),
 		cmocka_unit_test(a_step_adds_to_what_is_pending),

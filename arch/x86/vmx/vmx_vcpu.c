@@ -482,9 +482,12 @@ void vmx_clear_shadow(struct x86_vcpu *v)
 			s & ~(uint64_t)(INTERRUPTIBILITY_STI | INTERRUPTIBILITY_MOV_SS));
 }
 
+/* While it is open each exit leads to can_interrupt: the window stays shut in a shadow, also in one that is over. */
 void vmx_set_window(struct x86_vcpu *x, bool on)
 {
 	struct vmx_vcpu *v = vmx_vcpu(x);
+	if (on)
+		x86_attend(x, X86_ATTENTION_LAPIC);
 	if (v->window == on)
 		return;
 	v->window = on;
