@@ -253,7 +253,7 @@ void p2m_lookup(struct p2m *p, gfn_t gfn, struct p2m_entry *out)
 			out->mfn = mfn_add(entry_mfn(e), within);
 			out->writable = (e & slat_format->write) != 0;
 			out->pinned = (e & LEAF_PINNED) != 0;
-		} else {
+		} else if (entry_is_out(e)) {
 			out->payload = entry_payload(e);
 		}
 	}

@@ -2,7 +2,7 @@
  * p2m: guest frame number -> state, one entry a gfn, kept in the second-level table itself: there
  * is no second truth. A not-present entry carries state and payload:
  *
- *   bits 0..2 zero | 3 sampled | 4..7 spare | 8..11 enum p2m_state | 12..62 payload | 63 zero
+ *   bits 0..2 zero | 3 sampled | 4..7 spare | 8..11 enum p2m_state | 12..62 payload, inverted | 63 zero
  *
  * a present leaf carries the state in bits 52..54 and "pinned" in bit 55 (SLAT_SW). An all-zero
  * entry is NONE: what lies beyond memory's end. EMPTY entries are written at creation. An entry of any

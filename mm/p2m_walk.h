@@ -10,6 +10,7 @@
 /* A not-present entry: its state in bits 8..11. */
 #define ENTRY_STATE_SHIFT   8u
 #define ENTRY_PAYLOAD_SHIFT 12u
+#define ENTRY_PAYLOAD_MASK  ((1ull << 63) - (1ull << ENTRY_PAYLOAD_SHIFT))
 #define ENTRY(state)        ((uint64_t)(state) << ENTRY_STATE_SHIFT)
 /* Of an IN_FLIGHT one: unmapped to see whether it is touched (mm/sample.h), not on its way out. */
 #define ENTRY_SAMPLED       (1ull << 3)
@@ -43,13 +44,18 @@ static inline enum p2m_state entry_state(uint64_t e)
 	return (enum p2m_state)(
 		entry_present(e) ? e >> SLAT_SW_SHIFT & 7 : e >> ENTRY_STATE_SHIFT & 15);
 }
+/*
+ * Of what is out; inverted. Some processors read, ahead of the fault, by the address in an entry that is not present (Intel,
+ * "L1 Terminal Fault"): a frame's number, a slot's or a handle's is then one that no memory has, as Linux does it.
+ */
 static inline uint64_t entry_payload(uint64_t e)
 {
-	return (e & ~(1ull << 63)) >> ENTRY_PAYLOAD_SHIFT;
+	return (~e & ENTRY_PAYLOAD_MASK) >> ENTRY_PAYLOAD_SHIFT;
 }
+/* EMPTY has no payload. */
 static inline uint64_t entry_out(enum p2m_state s, uint64_t payload)
 {
-	return ENTRY(s) | payload << ENTRY_PAYLOAD_SHIFT;
+	return s == P2M_EMPTY ? ENTRY(s) : ENTRY(s) | (~(payload << ENTRY_PAYLOAD_SHIFT) & ENTRY_PAYLOAD_MASK);
 }
 /* Of a not-present entry: its content is somewhere, but not mapped. */
 static inline bool entry_is_out(uint64_t e)
