@@ -215,6 +215,7 @@ static void guest_stats(struct sink *s, const struct guest *g)
 	number(s, "total_us", SUM(g, wait_ns_total) / 1000);
 	number(s, "swap_count", SUM(g, disk_wait_count));
 	number(s, "swap_total_us", SUM(g, disk_wait_ns_total) / 1000);
+	number(s, "gave_way", SUM(g, gave_way)); /* turns, to another of its vCPUs */
 	number(s, "grace_pages", g->grace_total);
 	number(s, "outside_accesses", SUM(g, access_outside));
 	section_end(s);

@@ -54,6 +54,11 @@ static enum exit_action exit_slat_fault(struct vcpu *v)
 	return LIKELY(result == P2M_FAULT_MAPPED) ? EXIT_RESUME : fault_rest(v, result);
 }
 
+static enum exit_action exit_spin(struct vcpu *v)
+{
+	return sched_spins(v, SCHED_ANY_PEER);
+}
+
 static enum exit_action exit_shutdown(struct vcpu *v)
 {
 	struct virt_state s;
@@ -75,6 +80,7 @@ const exit_fn exit_table[VIRT_EXIT_COUNT] = {
 	[VIRT_EXIT_HYPERCALL] = hypercall_exit,
 	[VIRT_EXIT_SLAT_FAULT] = exit_slat_fault,
 	[VIRT_EXIT_HALT] = exit_halt,
+	[VIRT_EXIT_SPIN] = exit_spin,
 	[VIRT_EXIT_SHUTDOWN] = exit_shutdown,
 	[VIRT_EXIT_FAILED] = exit_failed,
 };

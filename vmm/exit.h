@@ -6,6 +6,7 @@
 enum exit_action {
 	EXIT_RESUME,  /* enter it again at once */
 	EXIT_YIELD,   /* its turn is over; if it is still RUNNING it goes to the end of the queue */
+	EXIT_GIVE_WAY, /* the same, but another vCPU of its guest gets its place: sched_spins() */
 	EXIT_HALT,    /* it sleeps until it has work */
 	EXIT_WAIT,    /* it waits for memory */
 	EXIT_DISK,    /* it waits for its turn at the disk */

@@ -178,6 +178,24 @@ void fair_put(struct fair_queue *q)
 	insert(q, e);
 }
 
+void fair_exchange(struct fair_entity *r, struct fair_entity *w)
+{
+	const struct fair_entity was = *r;
+
+	list_remove(&w->link);
+	r->queue->running = NULL;
+	r->queue = w->queue;
+	r->cpu = w->cpu;
+	r->vtime = w->vtime;
+	w->queue = was.queue;
+	w->cpu = was.cpu;
+	w->vtime = was.vtime;
+	insert(r->queue, r);
+	insert(w->queue, w);
+	set_vtime(r->queue);
+	set_vtime(w->queue);
+}
+
 /* By more than a quarter of a slice, or two that wake each other would do nothing but switch. */
 bool fair_should_preempt(const struct fair_queue *q, const struct fair_entity *woken)
 {

@@ -100,6 +100,12 @@ void fair_put(struct fair_queue *q);
 bool fair_should_preempt(const struct fair_queue *q, const struct fair_entity *woken);
 
 /*
+ * The running `r` (charged) and `w` of the same weight, which waits on the same queue or another, change places:
+ * each takes the other's queue and virtual time, and both wait. Every queue has the virtual times it had, so
+ * nobody else's share changes by it. Each must be allowed where it goes. Locks of both queues.
+ */
+void fair_exchange(struct fair_entity *r, struct fair_entity *w);
+/*
  * A waiting one of `from` moves to `to` and waits there: the one owed most of those that may run
  * there. If `to` has others, only if it is owed a slice against them. NULL: nobody does. Before each
  * pick, from each queue that fair_behind says may have one. Who is put back (fair_put) and not picked

@@ -46,6 +46,8 @@ struct vcpu {
 	bool stop;               /* wanted STOPPED; atomic */
 	bool halted;             /* in HLT: kept over a pause */
 	uint64_t cpu_tsc;        /* time it ran */
+	uint64_t spin_for;       /* whom it spins for, if it gives way: a vCPU's index, or any. Its CPU's */
+	bool spun;               /* its last turn ended by that; others read a hint */
 	/* What became of its other time, for the policy (balloon/stall.h). Written by who owns it or its place;
 	 * read by CPU 0, a little old or torn from each other as they may be. */
 	uint64_t where_since_tsc; /* where it is now */
@@ -64,6 +66,7 @@ struct vcpu {
 	uint64_t wait_retry_tsc;  /* tried again by then even if nothing seems to have changed */
 	uint64_t wait_enter_tsc;  /* not entered for an interrupt before this */
 	uint64_t wait_ns_total, wait_count;
+	uint64_t gave_way; /* turns given to another vCPU of the guest */
 	uint64_t disk_wait_ns_total, disk_wait_count;
 	/* what a hypercall that must wait could not get at; owner CPU only */
 	gpa_t call_gpa;

@@ -32,6 +32,7 @@ static const struct hc_rule rules[AERO_HC_COUNT] = {
 	[AERO_HC_STATS_REPORT] = { "stats-report", 0, 0, 0, { ANY, ANY, ANY } },
 	[AERO_HC_PRESSURE] = { "pressure", 0, 0, 0, { AERO_PRESSURE_FULL, ANY, ANY } },
 	[AERO_HC_SHUTDOWN] = { "shutdown", 0, 0, 0, { AERO_SHUTDOWN_CRASH, ANY, ANY } },
+	[AERO_HC_YIELD] = { "yield", 0, 0, 0, { ANY, ANY, ANY } },
 	[AERO_HC_DEBUG] = { "debug", 0, 0, 0, { AERO_DEBUG_GUEST_PAGES, ANY, ANY } },
 };
 

@@ -360,6 +360,16 @@ static enum exit_action call_event_take(struct vcpu *v)
 	return EXIT_RESUME;
 }
 
+static enum exit_action call_yield(struct vcpu *v)
+{
+	uint64_t peer = v->virt->gpr[VIRT_RDI];
+
+	if (peer != SCHED_ANY_PEER && peer >= v->guest->vcpu_count)
+		return finish(v, -AERO_EINVAL);
+	v->virt->gpr[VIRT_RAX] = 0;
+	return sched_spins(v, peer);
+}
+
 static const exit_fn entry[AERO_HC_COUNT] = {
 	[AERO_HC_NULL] = call_null,
 	[AERO_HC_CONSOLE_WRITE] = call_checked,
@@ -376,6 +386,7 @@ static const exit_fn entry[AERO_HC_COUNT] = {
 	[AERO_HC_PRESSURE] = call_checked,
 	[AERO_HC_SHUTDOWN] = call_checked,
 	[AERO_HC_DEBUG] = call_checked,
+	[AERO_HC_YIELD] = call_yield,
 };
 _Static_assert(AERO_HC_COUNT <= ARRAY_COUNT(((struct vcpu *)0)->hypercalls), "a counter a call");
 

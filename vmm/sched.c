@@ -196,6 +196,9 @@ static void fall_asleep(struct sched_cpu *c, struct vcpu *v, uint64_t now)
 static void put_back(struct sched_cpu *c, struct vcpu *v, enum exit_action action, uint64_t now)
 {
 	virt_put(v->virt);
+	v->spun = action == EXIT_GIVE_WAY;
+	if (UNLIKELY(v->spun) && sched_give_way(c, v, now))
+		return;
 	spin_lock(&c->lock);
 	sched_charge(c, now);
 	c->running = NULL;

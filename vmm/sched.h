@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "vmm/exit.h"
 #include "vmm/guest.h"
 
 #define SCHED_SLICE_US 1000u /* on CPU 0 also bounds how long the serial port goes unpolled */
@@ -31,6 +32,13 @@ void sched_set(struct vcpu *v, uint32_t weight, uint64_t cpus);
 void sched_wake(struct vcpu *v);
 /* From the exit path of `v`: an interrupt came. True: its turn ends, there is something else to do. */
 bool sched_must_leave(const struct vcpu *v);
+/*
+ * From the exit path of `v`: it spins until another vCPU of its guest gets somewhere, `peer` (its index) or any. What
+ * that calls for: EXIT_GIVE_WAY if that one waits for a CPU, which is then `v`'s; EXIT_RESUME if it runs; EXIT_YIELD
+ * if it does neither. docs/scheduling.md, "Who spins".
+ */
+#define SCHED_ANY_PEER UINT64_MAX
+enum exit_action sched_spins(struct vcpu *v, uint64_t peer);
 /* CPU 0 has something to look at: wakes it if it idles. Any CPU. */
 void sched_poke_control(void);
 

@@ -62,6 +62,23 @@ static inline struct vcpu *sched_vcpu_of(struct fair_entity *e)
 	return container_of(e, struct vcpu, fair);
 }
 
+static inline void sched_lock_both(struct sched_cpu *a, struct sched_cpu *b)
+{
+	if (a == b)
+		spin_lock(&a->lock);
+	else
+		spin_lock_pair(&a->lock, &b->lock);
+}
+
+static inline void sched_unlock_both(struct sched_cpu *a, struct sched_cpu *b)
+{
+	spin_unlock(&a->lock);
+	if (a != b)
+		spin_unlock(&b->lock);
+}
+
+/* sched_spin.c. `v` ran on `c` and leaves for EXIT_GIVE_WAY; no lock held. True: it waits elsewhere now. */
+bool sched_give_way(struct sched_cpu *c, struct vcpu *v, uint64_t now);
 /* Lock of `c` held: the running one has used what it used until now. */
 void sched_charge(struct sched_cpu *c, uint64_t now);
 /* `v`, on no queue or list and owned by the caller, becomes RUNNABLE somewhere; or STOPPED. */

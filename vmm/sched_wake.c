@@ -84,21 +84,6 @@ void sched_place(struct vcpu *v)
 	announce(c, cpus, preempt);
 }
 
-static void lock_both(struct sched_cpu *a, struct sched_cpu *b)
-{
-	if (a == b)
-		spin_lock(&a->lock);
-	else
-		spin_lock_pair(&a->lock, &b->lock);
-}
-
-static void unlock_both(struct sched_cpu *a, struct sched_cpu *b)
-{
-	spin_unlock(&a->lock);
-	if (a != b)
-		spin_unlock(&b->lock);
-}
-
 /* False: it was not HALTED there any more. */
 static bool wake_halted(struct vcpu *v, uint32_t where)
 {
@@ -106,7 +91,7 @@ static bool wake_halted(struct vcpu *v, uint32_t where)
 	bool still, preempt = false;
 	uint64_t cpus = 0;
 
-	lock_both(from, to);
+	sched_lock_both(from, to);
 	still = __atomic_load_n(&v->where, __ATOMIC_ACQUIRE) == where;
 	if (still) {
 		list_remove(&v->run_link);
@@ -115,7 +100,7 @@ static bool wake_halted(struct vcpu *v, uint32_t where)
 		to->wakes++;
 		cpus = v->fair.cpus;
 	}
-	unlock_both(from, to);
+	sched_unlock_both(from, to);
 	if (still)
 		announce(to, cpus, preempt);
 	return still;

@@ -22,6 +22,7 @@ enum virt_exit_kind {
 	VIRT_EXIT_HYPERCALL,  /* from CPL 0; the instruction is already skipped; gpr[] hold arguments */
 	VIRT_EXIT_SLAT_FAULT, /* exit.slat; the instruction will run again */
 	VIRT_EXIT_HALT,       /* HLT, skipped; nothing is pending. See virt_wake_tsc() */
+	VIRT_EXIT_SPIN,       /* a loop around PAUSE in its kernel: it waits for another vCPU of its guest */
 	VIRT_EXIT_SHUTDOWN,   /* triple fault */
 	VIRT_EXIT_FAILED,     /* entry failure or an exit that arch cannot resolve: exit.text says what;
 	                         details are in the log. The guest is to be killed */
@@ -41,7 +42,8 @@ struct virt_exit {
 enum virt_counter {
 	VIRT_COUNT_CPUID, VIRT_COUNT_MSR_READ, VIRT_COUNT_MSR_WRITE, VIRT_COUNT_IO,
 	VIRT_COUNT_HYPERCALL, VIRT_COUNT_SLAT_FAULT, VIRT_COUNT_HALT, VIRT_COUNT_HOST_INTERRUPT,
-	VIRT_COUNT_TIMER, VIRT_COUNT_WINDOW, VIRT_COUNT_EXCEPTION, VIRT_COUNT_NMI, VIRT_COUNT_OTHER,
+	VIRT_COUNT_TIMER, VIRT_COUNT_WINDOW, VIRT_COUNT_EXCEPTION, VIRT_COUNT_NMI, VIRT_COUNT_SPIN,
+	VIRT_COUNT_OTHER,
 	VIRT_COUNT_INJECTED, /* interrupts delivered to the guest: not an exit */
 	VIRT_COUNTERS
 };

@@ -173,7 +173,7 @@ status_t virt_vcpu_create(uint32_t guest_id, uint32_t vcpu_id, uint32_t vcpu_cou
 		.tsc_khz = (uint32_t)platform_tsc_khz,
 		.call = x86_ops->caps.hypercall_kind,
 		.features = AERO_FEAT_CONSOLE | AERO_FEAT_BLOCK | AERO_FEAT_EVENT |
-			AERO_FEAT_BALLOON | AERO_FEAT_STATS | AERO_FEAT_PRESSURE,
+			AERO_FEAT_BALLOON | AERO_FEAT_STATS | AERO_FEAT_PRESSURE | AERO_FEAT_YIELD,
 		.rdtscp = x86_ops->rdtscp,
 		.invpcid = x86_ops->invpcid,
 	};
@@ -430,6 +430,7 @@ const char *virt_counter_name(enum virt_counter c)
 		[VIRT_COUNT_WINDOW] = "window",
 		[VIRT_COUNT_EXCEPTION] = "exception",
 		[VIRT_COUNT_NMI] = "nmi",
+		[VIRT_COUNT_SPIN] = "pause-loop",
 		[VIRT_COUNT_OTHER] = "other",
 		[VIRT_COUNT_INJECTED] = "injected",
 	};

@@ -19,6 +19,7 @@ enum x86_exit_kind {
 	X86_EXIT_MSR_WRITE,
 	X86_EXIT_IO,        /* info.io */
 	X86_EXIT_HALT,
+	X86_EXIT_SPIN,      /* a PAUSE in a loop, not executed */
 	X86_EXIT_CR,        /* info.cr */
 	X86_EXIT_XSETBV,
 	X86_EXIT_TIMER,     /* the back end's timer for stop_tsc */
@@ -65,6 +66,14 @@ enum x86_attention {
 #define X86_EVENT_TYPE      (7u << 8)
 #define X86_EVENT_ERROR     (1u << 11)
 #define X86_EVENT_VALID     (1u << 31)
+
+/*
+ * Pause-loop exiting, SVM's pause filter: PAUSEs that follow each other within GAP ticks are one loop, and a loop that
+ * lasts WINDOW ticks (COUNT times) waits for somebody. A loop of a lock that is held briefly ends sooner.
+ */
+#define X86_SPIN_GAP    128u
+#define X86_SPIN_WINDOW 4096u
+#define X86_SPIN_COUNT  512u
 
 struct x86_vcpu {
 	struct virt_vcpu virt; /* first: gpr[] is at offset 0 (entry.S) */

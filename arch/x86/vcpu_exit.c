@@ -325,6 +325,13 @@ static enum virt_exit_kind on_interrupt_at_halt(struct x86_vcpu *v)
 	return halt == X86_RESUME ? event : halt;
 }
 
+/* PAUSE will be executed: the next entry begins a new count of them. */
+static enum virt_exit_kind on_spin(struct x86_vcpu *v)
+{
+	v->virt.count[VIRT_COUNT_SPIN]++;
+	return VIRT_EXIT_SPIN;
+}
+
 static enum virt_exit_kind on_window(struct x86_vcpu *v)
 {
 	v->virt.count[VIRT_COUNT_WINDOW]++;
@@ -408,6 +415,7 @@ enum virt_exit_kind (*const x86_handlers[X86_EXIT_COUNT])(struct x86_vcpu *v) = 
 	[X86_EXIT_MSR_WRITE] = on_msr_write,
 	[X86_EXIT_IO] = on_io,
 	[X86_EXIT_HALT] = on_halt,
+	[X86_EXIT_SPIN] = on_spin,
 	[X86_EXIT_CR] = on_cr,
 	[X86_EXIT_XSETBV] = on_xsetbv,
 	[X86_EXIT_TIMER] = on_timer,

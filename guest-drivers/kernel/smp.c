@@ -4,6 +4,7 @@
 #include "guest-drivers/kernel/base.h"
 #include "guest-drivers/kernel/console.h"
 #include "guest-drivers/kernel/cpu.h"
+#include "guest-drivers/kernel/hv.h"
 #include "guest-drivers/kernel/page.h"
 #include "guest-drivers/kernel/sched.h"
 #include "guest-drivers/kernel/smp_start.h"
@@ -15,6 +16,7 @@
 #define ICR_INIT       0x4500u
 #define ICR_STARTUP    0x4600u
 #define START_NS       (5000 * NS_PER_MS)
+#define YIELD_ROUNDS   64u   /* looks before the hypervisor is told whom this vCPU spins for */
 #define EVENT_ROUNDS   4096u /* looks at the lock for one at the APIC, which is an exit */
 
 enum { ASK_NOTHING, ASK_FLUSH, ASK_DROP };
@@ -81,6 +83,21 @@ static void pass_event_on(void)
 		(void)smp_forward_event();
 }
 
+/* Its place for `id`, if that one waits for a processor while this one spins for it. */
+static void spin(uint32_t round, uint32_t id)
+{
+	if (round % YIELD_ROUNDS == 0 && id < smp_count && hv_features() & AERO_FEAT_YIELD)
+		(void)hypercall(AERO_HC_YIELD, id, 0, 0);
+	else
+		__asm__ volatile("pause" : : : "memory");
+}
+
+/* owner - 1; if it has just been given up, that is nobody. */
+static uint32_t lock_owner(void)
+{
+	return __atomic_load_n(&owner, __ATOMIC_RELAXED) - 1;
+}
+
 void kernel_enter(void)
 {
 	uint64_t flags = irq_save();
@@ -89,7 +106,7 @@ void kernel_enter(void)
 		smp_answer(); /* who has the lock may be waiting for it */
 		if (round % EVENT_ROUNDS == 0)
 			pass_event_on();
-		__asm__ volatile("pause" : : : "memory");
+		spin(round, lock_owner());
 	}
 	irq_restore(flags);
 }
@@ -170,8 +187,8 @@ void smp_flush(const struct vm *vm, bool drop)
 		send(i, VECTOR_FLUSH);
 	}
 	for (uint32_t i = 0; i < smp_count; i++)
-		while (i != kernel_vcpu && __atomic_load_n(&vcpus[i].ask, __ATOMIC_ACQUIRE))
-			__asm__ volatile("pause" : : : "memory");
+		for (uint32_t round = 1; i != kernel_vcpu && __atomic_load_n(&vcpus[i].ask, __ATOMIC_ACQUIRE); round++)
+			spin(round, i);
 }
 
 /* ---- starting the others ---------------------------------------------------------------------- */

@@ -32,6 +32,10 @@ CONFIG = """/dts-v1/;
 		three {
 			noauto; memory = "8M"; min = "2M"; kernel = "guest.elf"; vcpus = <3>; cmdline = "tests up";
 		};
+		crowd {
+			noauto; memory = "8M"; min = "5M"; kernel = "guest.elf"; vcpus = <3>; disk = "16M"; cpus = "1";
+			cmdline = "run=hog:2M run=hog:2M run=hog:2M";
+		};
 		nowhere {
 			noauto; memory = "8M"; min = "2M"; kernel = "guest.elf"; cpus = "40-63";
 		};
@@ -129,6 +133,18 @@ def test_processes_run_on_all_vcpus_of_a_guest(machine):
     wait_for("one hog is left", lambda: len(hogs(machine, "vm1")) == 1)
     machine.guest_shell("vm1", "run hog 3M")
     passes_more(machine, "vm1")
+    machine.audit()
+
+
+def test_who_spins_gives_way(machine):
+    """Three vCPUs on one CPU, in one kernel that pages out: who waits for its lock lets the holder run."""
+    machine.cmd("create crowd")
+    machine.cmd("mem-set crowd 5M")
+    wait_for("it pages", lambda: vmstat(machine, "crowd", "swap_out_pages") > 100)
+    wait_for("turns were given to others", lambda: machine.cmd_json("stats crowd")["waits"]["gave_way"] > 20, 240)
+    for _ in range(2):
+        passes_more(machine, "crowd", 240)
+    machine.cmd("destroy crowd")
     machine.audit()
 
 

@@ -15,6 +15,7 @@
 
 #define CPUS    4u
 #define GUESTS  6u
+#define SPINNERS 3u /* vCPUs of one more guest */
 #define WAKERS  2u
 #define ROUNDS  4000u
 #define LOST_S  20
@@ -27,6 +28,29 @@ static uint32_t in_guest;	   /* atomic: CPUs in any */
 static bool done, lost, twice, parked_ran;
 static uint32_t ran_on[GUESTS];	   /* atomic: mask */
 static uint32_t finished;	   /* atomic: wakers */
+
+static struct guest *spinners;
+static uint32_t spinning[SPINNERS], spins[SPINNERS]; /* atomic: CPUs that run it; turns */
+
+/* It wants another of its guest's vCPUs to run, and by and by it halts until an event comes. */
+static enum virt_exit_kind spin(struct fake_vcpu *v)
+{
+	uint32_t i = v->virt.vcpu_id;
+
+	__atomic_fetch_add(&in_guest, 1, __ATOMIC_SEQ_CST);
+	if (__atomic_fetch_add(&spinning[i], 1, __ATOMIC_SEQ_CST))
+		twice = true;
+	while (fake_virt_take(v) >= 0)
+		;
+	sched_yield();
+	uint32_t n = __atomic_add_fetch(&spins[i], 1, __ATOMIC_RELAXED);
+
+	__atomic_fetch_sub(&spinning[i], 1, __ATOMIC_SEQ_CST);
+	__atomic_fetch_sub(&in_guest, 1, __ATOMIC_SEQ_CST);
+	if (n % 7 == 0)
+		return fake_virt_hypercall(v, AERO_HC_YIELD, (i + 1) % SPINNERS, 0, 0);
+	return n % 64 == 0 ? VIRT_EXIT_HALT : VIRT_EXIT_SPIN;
+}
 
 static uint32_t index_of(const struct fake_vcpu *v)
 {
@@ -42,6 +66,8 @@ static enum virt_exit_kind code(struct fake_vcpu *v, uint64_t deadline)
 	uint32_t i = index_of(v);
 	enum virt_exit_kind exit = VIRT_EXIT_HALT;
 
+	if (v->virt.peers && v->virt.peer_count == SPINNERS)
+		return spin(v);
 	__atomic_fetch_add(&in_guest, 1, __ATOMIC_SEQ_CST);
 	if (__atomic_fetch_add(&inside[i], 1, __ATOMIC_SEQ_CST))
 		twice = true;
@@ -80,6 +106,12 @@ static void wait_for(const uint32_t *count, uint32_t before)
 	}
 }
 
+static void wake_spinner(uint32_t i)
+{
+	virt_raise(spinners->vcpu[i].virt, VECTOR);
+	sched_wake(&spinners->vcpu[i]);
+}
+
 /* One outstanding event a guest and waker: whoever sends waits until it was taken. */
 static void *waker_thread(void *index)
 {
@@ -90,6 +122,8 @@ static void *waker_thread(void *index)
 		uint32_t g = (uint32_t)(test_random(&seed) % GUESTS);
 		uint32_t before = __atomic_load_n(&taken[g], __ATOMIC_SEQ_CST);
 
+		if (n % 4 == 0)
+			wake_spinner((uint32_t)(test_random(&seed) % SPINNERS));
 		guest_event(guests[g], AERO_EVENT_CONSOLE);
 		wait_for(&taken[g], before);
 	}
@@ -104,7 +138,8 @@ static uint32_t operated;
 static bool operate(void)
 {
 	uint32_t what = (uint32_t)(test_random(&operator_seed) % 16);
-	struct guest *g = guests[test_random(&operator_seed) % GUESTS];
+	uint32_t which = (uint32_t)(test_random(&operator_seed) % (GUESTS + 1));
+	struct guest *g = which == GUESTS ? spinners : guests[which];
 
 	operated++;
 	switch (what) {
@@ -114,6 +149,8 @@ static bool operate(void)
 		assert_int_equal(guest_unpause(g), OK);
 		return true;
 	case 1:
+		if (which == GUESTS)
+			return false; /* places are exchanged by equals */
 		sched_set(&g->vcpu[0], 1 + (uint32_t)(test_random(&operator_seed) % 2000),
 			1 + test_random(&operator_seed) % ((1u << CPUS) - 1));
 		return true;
@@ -135,6 +172,7 @@ static int setup(void **state)
 	fake_threads = true;
 	done = lost = twice = parked_ran = false;
 	memset(guests, 0, sizeof(guests));
+	virt_caps.real_mode = true;
 	fake_hv_start(16384);
 	fake_virt_code = code;
 	for (uint32_t i = 0; i < GUESTS; i++) {
@@ -144,6 +182,11 @@ static int setup(void **state)
 		(void)fake_hv_call(guests[i], AERO_HC_EVENT_SETUP, VECTOR, 0, 0);
 		taken[i] = ran_on[i] = 0;
 	}
+	struct config_guest c = fake_hv_config("spin", 4);
+	char error[CONFIG_ERROR_BYTES];
+
+	c.vcpus = SPINNERS;
+	assert_int_equal(guest_create(&c, &spinners, error), OK);
 	return 0;
 }
 
@@ -152,6 +195,7 @@ static int teardown(void **state)
 	(void)state;
 	sched_set_poll(NULL);
 	fake_hv_destroy_all();
+	virt_caps.real_mode = false;
 	fake_threads = false;
 	fake_cpu_count = 1;
 	assert_int_equal(fake_hv_audit(), 0);
@@ -184,6 +228,13 @@ static void run_all(bool with_operator)
 	}
 	assert_false(lost);
 	assert_false(twice);
+	uint64_t gave_way = 0;
+
+	for (uint32_t i = 0; i < SPINNERS; i++) {
+		assert_true(spins[i] > 100);
+		gave_way += spinners->vcpu[i].gave_way;
+	}
+	assert_true(gave_way > 100);
 }
 
 static void no_wake_up_is_lost(void **state)

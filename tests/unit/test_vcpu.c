@@ -459,6 +459,23 @@ static void interrupted_in_front_of_a_halt(void **state)
 	assert_int_equal(vcpu->count[VIRT_COUNT_HALT], 2);
 }
 
+static void spins(struct x86_vcpu *v)
+{
+	field[X86_RIP] = ENTRY;
+	(void)v;
+}
+
+/* PAUSE has not been executed, and will be. */
+static void a_loop_around_pause_goes_up(void **state)
+{
+	(void)state;
+	static const struct step loop[] = { { X86_EXIT_SPIN, spins }, STOP };
+	play(loop, VIRT_EXIT_SPIN);
+	at(0);
+	assert_int_equal(vcpu->count[VIRT_COUNT_SPIN], 1);
+	assert_string_equal(virt_counter_name(VIRT_COUNT_SPIN), "pause-loop");
+}
+
 static uint32_t cr_number;
 static uint64_t cr_value;
 
@@ -812,6 +829,7 @@ int main(void)
 		TEST(cpuid_is_answered_below), TEST(hypercalls_go_up_from_the_kernel_only), TEST(msrs),
 		TEST(ports_lead_nowhere), TEST(an_interrupt_waits_for_its_window),
 		TEST(what_was_cut_short_is_delivered_again), TEST(halted), TEST(interrupted_in_front_of_a_halt),
+		TEST(a_loop_around_pause_goes_up),
 		TEST(control_registers),
 		TEST(xsetbv_obeys_what_is_offered), TEST(exceptions_go_back),
 		TEST(changed_code_runs_again_after_a_flush), TEST(a_deadline_that_has_passed),

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #define AERO_ABI_MAJOR 1u
-#define AERO_ABI_MINOR 0u
+#define AERO_ABI_MINOR 1u
 
 /*
  * CPUID discovery. Leaf base: eax = highest leaf, ebx ecx edx = "AerostatHV\0\0".
@@ -27,6 +27,7 @@
 #define AERO_FEAT_BALLOON  (1u << 3)
 #define AERO_FEAT_STATS    (1u << 4)
 #define AERO_FEAT_PRESSURE (1u << 5)
+#define AERO_FEAT_YIELD    (1u << 6)
 
 #define AERO_CALL_VMCALL  0u
 #define AERO_CALL_VMMCALL 1u
@@ -56,6 +57,7 @@ enum aero_hypercall {
 	                          to at once (the new balloon target) */
 	AERO_HC_SHUTDOWN = 13, /* (enum aero_shutdown, code): does not return on success */
 	AERO_HC_DEBUG = 14,    /* (enum aero_debug, arg): -AERO_EPERM unless the config allows it */
+	AERO_HC_YIELD = 15,    /* (id of the vCPU that is spun for, or ~0 for any other) -> 0 */
 	AERO_HC_COUNT
 };
 

@@ -80,9 +80,10 @@ static status_t cpu_on(struct virt_cpu *cpu, const char **why)
 
 static void describe(void)
 {
-	fmt_snprintf(features, sizeof(features), "npt asids=%u%s%s%s%s%s", svm_caps.asid_count,
+	fmt_snprintf(features, sizeof(features), "npt asids=%u%s%s%s%s%s%s", svm_caps.asid_count,
 		svm_caps.nrips ? " nrips" : "", svm_caps.clean ? " clean-bits" : "",
 		svm_caps.flush_by_asid ? " flush-by-asid" : "",
+		svm_caps.pause_filter ? " pause-filter" : "",
 		svm_caps.decode_assists ? " decode-assists" : "", svm_caps.page_1g ? " 1g" : "");
 	svm_ops = (struct virt_ops){
 		.caps = {

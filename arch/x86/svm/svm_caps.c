@@ -47,6 +47,8 @@ status_t svm_caps_compute(const struct svm_facts *f, struct svm_caps *out, const
 		.clean = (f->features & SVM_FEATURE_CLEAN) != 0,
 		.flush_by_asid = (f->features & SVM_FEATURE_FLUSH_ASID) != 0,
 		.decode_assists = (f->features & SVM_FEATURE_DECODE) != 0,
+		.pause_filter = (f->features & SVM_FEATURE_PAUSE) != 0,
+		.pause_threshold = (f->features & SVM_FEATURE_PAUSE_GAP) != 0,
 		.page_1g = (f->ext_edx & EXT_EDX_1G) != 0,
 		.rdtscp = (f->ext_edx & EXT_EDX_RDTSCP) != 0,
 		.invpcid = (f->leaf7_ebx & L7_EBX_INVPCID) != 0,

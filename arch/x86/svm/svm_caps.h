@@ -22,6 +22,7 @@ struct svm_facts {
 struct svm_caps {
 	uint32_t asid_count; /* ASIDs 1 .. asid_count - 1 are for guests */
 	bool nrips, clean, flush_by_asid, decode_assists, page_1g, rdtscp, invpcid;
+	bool pause_filter, pause_threshold;
 };
 
 /* ERR_NOSYS: *why is one sentence that says what is missing and what would help. */

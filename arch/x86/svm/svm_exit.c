@@ -179,6 +179,8 @@ static enum x86_exit_kind other(struct svm_vcpu *v, uint64_t code)
 	switch (code) {
 	case SVM_EXIT_INTR:
 		return interrupted(v);
+	case SVM_EXIT_PAUSE:
+		return X86_EXIT_SPIN;
 	case SVM_EXIT_NMI:
 		return X86_EXIT_NMI; /* STGI let it in */
 	case SVM_EXIT_VINTR:

@@ -40,6 +40,12 @@ static void controls(struct svm_vcpu *v)
 	svm_intercepts(c->intercept);
 	c->iopm = va_to_hpa(svm_iopm).v;
 	c->msrpm = va_to_hpa(svm_msrpm).v;
+	/* Without the filter each PAUSE would exit. The count is loaded anew by each VMRUN. */
+	if (svm_caps.pause_filter) {
+		intercept(v, SVM_EXIT_PAUSE, true);
+		c->pause_count = X86_SPIN_COUNT;
+		c->pause_threshold = svm_caps.pause_threshold ? X86_SPIN_GAP : 0;
+	}
 	c->int_ctl = SVM_V_INTR_MASKING;
 	c->np_enable = 1;
 	c->n_cr3 = mfn_to_hpa(v->x.virt.slat->root).v;

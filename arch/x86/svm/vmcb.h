@@ -14,6 +14,7 @@
 #define SVM_FEATURE_FLUSH_ASID  (1u << 6)
 #define SVM_FEATURE_DECODE      (1u << 7)
 #define SVM_FEATURE_PAUSE       (1u << 10)
+#define SVM_FEATURE_PAUSE_GAP   (1u << 12)
 
 #define MSR_VM_CR       0xc0010114u
 #define MSR_VM_HSAVE_PA 0xc0010117u

@@ -2,7 +2,7 @@
 #pragma once
 
 #define VMX_OFF_GPR      0
-#define VMX_OFF_HOST_RSP 312
+#define VMX_OFF_HOST_RSP 320
 
 /* Instead of an exit reason: the entry did not happen (VMfail). */
 #define VMX_FAIL_VALID   0xff01 /* the VMCS has an error number */

@@ -99,9 +99,10 @@ static void fill_bitmaps(void)
 
 static void describe(void)
 {
-	fmt_snprintf(features, sizeof(features), "ept%s%s%s%s%s%s%s%s", vmx_caps.vpid ? " vpid" : "",
+	fmt_snprintf(features, sizeof(features), "ept%s%s%s%s%s%s%s%s%s", vmx_caps.vpid ? " vpid" : "",
 		vmx_caps.unrestricted ? " unrestricted" : "",
 		vmx_caps.preemption_timer ? " preemption-timer" : "",
+		vmx_caps.pause_loop ? " pause-loop" : "",
 		vmx_caps.ept_ad ? " accessed-dirty" : "", vmx_caps.ept_1g ? " 1g" : "",
 		vmx_caps.xsaves ? " xsaves" : "", vmx_caps.apicv ? " apicv" : "",
 		vmx_caps.pml ? " pml" : "");

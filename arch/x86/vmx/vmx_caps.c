@@ -106,7 +106,7 @@ static status_t second_level(const struct vmx_msrs *m, struct vmx_caps *c, const
 	uint32_t missing;
 	if (vmx_control(m->proc2, PROC2_EPT,
 		    PROC2_VPID | PROC2_UNRESTRICTED | PROC2_RDTSCP | PROC2_INVPCID | PROC2_WBINVD |
-			    PROC2_ENCLS,
+			    PROC2_PAUSE_LOOP | PROC2_ENCLS,
 		    &c->proc2, &missing) != OK)
 		return fail(why, "VMX lacks EPT; a CPU from 2010 on, or \"ept=1\" in the hypervisor "
 				 "below this one, is needed");
@@ -144,6 +144,7 @@ status_t vmx_caps_compute(const struct vmx_msrs *m, struct vmx_caps *c, const ch
 	c->unrestricted = (c->proc2 & PROC2_UNRESTRICTED) != 0;
 	c->rdtscp = (c->proc2 & PROC2_RDTSCP) != 0;
 	c->invpcid = (c->proc2 & PROC2_INVPCID) != 0;
+	c->pause_loop = (c->proc2 & PROC2_PAUSE_LOOP) != 0;
 	c->encls_exiting = (c->proc2 & PROC2_ENCLS) != 0;
 	c->apicv = (may2 & PROC2_APIC_REGS) && (may2 & PROC2_VIRQ);
 	c->pml = (may2 & PROC2_PML) != 0;

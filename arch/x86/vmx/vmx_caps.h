@@ -42,6 +42,7 @@ struct vmx_caps {
 	bool true_controls, msr_bitmaps, io_bitmaps, preemption_timer, preemption_saved, vpid;
 	bool unrestricted, ack_interrupt, virtual_nmi, efer_controls, pat_controls;
 	bool ept_ad, ept_1g, invept_single, invvpid_single, rdtscp, invpcid, encls_exiting;
+	bool pause_loop;
 	bool apicv, pml, xsaves;
 	uint8_t timer_shift; /* preemption timer counts at TSC >> this */
 };

@@ -50,6 +50,8 @@ const struct vmx_field_name vmx_field_names[] = {
 	{ 0x4018, "entry-error" },
 	{ 0x401a, "entry-length" },
 	{ 0x401e, "proc2-ctl" },
+	{ 0x4020, "ple-gap" },
+	{ 0x4022, "ple-window" },
 	{ 0x4402, "exit-reason" },
 	{ 0x4404, "exit-info" },
 	{ 0x4406, "exit-error" },

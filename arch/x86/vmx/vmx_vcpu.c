@@ -125,6 +125,10 @@ static void controls(struct vmx_vcpu *v)
 	vmwrite(VMCS_ENTRY_CTL, vmx_caps.entry);
 	if (v->vpid != 0)
 		vmwrite(VMCS_VPID, v->vpid);
+	if (vmx_caps.pause_loop) {
+		vmwrite(VMCS_PLE_GAP, X86_SPIN_GAP);
+		vmwrite(VMCS_PLE_WINDOW, X86_SPIN_WINDOW);
+	}
 	/* See on_exception() in vcpu.c. */
 	vmwrite(VMCS_EXCEPTION_BITMAP, 1u << X86_DB | 1u << X86_AC | 1u << X86_MC);
 	vmwrite(VMCS_PF_MASK, 0);
