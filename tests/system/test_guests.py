@@ -62,7 +62,7 @@ def send_only(machine, guest, line):
     machine.detach()
 
 
-@pytest.mark.parametrize("kind", ["addresses", "balloon", "block", "hypercalls"])
+@pytest.mark.parametrize("kind", ["addresses", "balloon", "block", "hypercalls", "shadow"])
 def test_bad_calls_are_refused(machine, kind):
     text = machine.guest_shell("bad", f"evil {kind}", 120)
     assert f"PASS evil {kind}" in text, text
