@@ -84,10 +84,10 @@ void debug_reclaim(const struct command_args *a)
 	struct guest *g = a->count == 5 ? command_guest(a->word[1]) : NULL;
 	uint64_t first, pages;
 
-	if (!g) {
+	if (a->count != 5)
 		command_error("debug reclaim GUEST GFN PAGES zero|compress|swap");
+	if (!g)
 		return;
-	}
 	if (!number(a->word[2], g->p2m.gfn_count - 1, &first) ||
 		!number(a->word[3], MIN(RANGE_MAX, g->p2m.gfn_count - first), &pages))
 		return;
@@ -146,6 +146,8 @@ void debug_latency(const struct command_args *a)
 				watch.goal);
 		return;
 	}
+	if (a->count != 3)
+		command_error("debug latency [GUEST SIZE]");
 	if (!g || !command_size(a->word[2], &bytes))
 		return;
 	watch.guest = g;

@@ -116,7 +116,7 @@ static void vcpu_row(const struct guest *g, uint32_t i)
 
 	if (has_cpu(s))
 		fmt_snprintf(cpu, sizeof(cpu), "%u", vcpu_cpu(v));
-	console_printf("%-24s %5u %5u %4s  %-5s %8lu.%lu  %s\n", g->config.name, g->id, i, cpu, letters(v, s),
+	console_printf("%-*s %5u %5u %4s  %-5s %8lu.%lu  %s\n", command_name_columns(), g->config.name, g->id, i, cpu, letters(v, s),
 		ms / 1000, ms % 1000 / 100,
 		format_cpus(affinity, sizeof(affinity), v->fair.cpus, platform_cpu_count()));
 }
@@ -150,7 +150,7 @@ void cmd_vcpu_list(const struct command_args *a)
 		command_json_begin(&j);
 		json_array(&j, "vcpus");
 	} else {
-		console_printf("%-24s %5s %5s %4s  %-5s %10s  %s\n", "Name", "ID", "VCPU", "CPU", "State",
+		console_printf("%-*s %5s %5s %4s  %-5s %10s  %s\n", command_name_columns(), "Name", "ID", "VCPU", "CPU", "State",
 			"Time(s)", "Affinity");
 	}
 	for (; g; g = a->count ? NULL : guest_next(g))
@@ -214,7 +214,7 @@ static void sched_row(struct json *j, const struct guest *g)
 	for (uint32_t i = 0; i < g->vcpu_count; i++)
 		ms += to_ms(g->vcpu[i].cpu_tsc);
 	if (!j) {
-		console_printf("%-24s %5u %8u %6u %10u %8lu.%lu\n", g->config.name, g->id, g->config.cpu_shares,
+		console_printf("%-*s %5u %8u %6u %10u %8lu.%lu\n", command_name_columns(), g->config.name, g->id, g->config.cpu_shares,
 			g->vcpu_count, g->vcpu[0].fair.weight, ms / 1000, ms % 1000 / 100);
 		return;
 	}
@@ -237,11 +237,13 @@ void cmd_sched(const struct command_args *a)
 	if (a->count && !g)
 		return;
 	if (a->count == 2) {
-		if (parse_u64(a->word[1], FAIR_WEIGHT_MAX, &shares) != OK || !shares)
+		if (parse_u64(a->word[1], FAIR_WEIGHT_MAX, &shares) != OK || !shares) {
 			command_error("sched: cpu-shares \"%.20s\"; 1 to %u", a->word[1], FAIR_WEIGHT_MAX);
-		else
-			guest_set_cpu_shares(g, (uint32_t)shares);
-		return;
+			return;
+		}
+		guest_set_cpu_shares(g, (uint32_t)shares);
+		if (!a->json)
+			return;
 	}
 	if (a->json) {
 		command_json_begin(&j);
@@ -250,7 +252,7 @@ void cmd_sched(const struct command_args *a)
 	} else {
 		console_printf("weighted fair, slice %u us, %u CPU%s\n", SCHED_SLICE_US, platform_cpu_count(),
 			platform_cpu_count() == 1 ? "" : "s");
-		console_printf("%-24s %5s %8s %6s %10s %10s\n", "Name", "ID", "Shares", "VCPUs", "Each-VCPU",
+		console_printf("%-*s %5s %8s %6s %10s %10s\n", command_name_columns(), "Name", "ID", "Shares", "VCPUs", "Each-VCPU",
 			"Time(s)");
 	}
 	for (; g; g = a->count ? NULL : guest_next(g))

@@ -1,4 +1,5 @@
 /* A guest's life: pause, unpause, create, destroy, console. */
+#include "vmm/base/nearest.h"
 #include "vmm/base/parse.h"
 #include "vmm/base/string.h"
 #include "vmm/command.h"
@@ -59,6 +60,22 @@ static bool set_size(const char *key, const char *value, const char *name, uint6
 	return !strcmp(key, name) && command_size(value, to);
 }
 
+#define KEYS "memory= min= max= shares= disk= cmdline= like="
+
+static void unknown_key(const char *key)
+{
+	static const char *const known[] = { "memory", "min", "max", "shares", "disk", "cmdline", "like" };
+	struct nearest n;
+
+	nearest_begin(&n, key);
+	for (uint32_t i = 0; i < ARRAY_COUNT(known); i++)
+		nearest_try(&n, known[i]);
+	if (n.best)
+		command_error("create: unknown \"%s=\"; did you mean \"%s=\"?", key, n.best);
+	else
+		command_error("create: unknown \"%s=\"; use " KEYS, key);
+}
+
 /* One key=value word. False: it was wrong, and that was said. */
 static bool override(struct config_guest *c, const char *word)
 {
@@ -68,7 +85,7 @@ static bool override(struct config_guest *c, const char *word)
 	size_t bytes = value ? (size_t)(value - word) : 0;
 
 	if (!value || bytes >= sizeof(key)) {
-		command_error("create: \"%.40s\"; use memory= min= max= shares= disk= cmdline= like=", word);
+		command_error("create: \"%.40s\"; use " KEYS, word);
 		return false;
 	}
 	memcpy(key, word, bytes);
@@ -95,7 +112,7 @@ static bool override(struct config_guest *c, const char *word)
 		command_error("create: cmdline is longer than %u characters", CONFIG_CMDLINE_BYTES - 1);
 		return false;
 	}
-	command_error("create: unknown \"%s=\"; use memory= min= max= shares= disk= cmdline= like=", key);
+	unknown_key(key);
 	return false;
 }
 
@@ -107,6 +124,19 @@ static bool given(const struct command_args *a, const char *key)
 		if (!strncmp(a->word[i], key, n) && a->word[i][n] == '=')
 			return true;
 	return false;
+}
+
+/* The first key=value word whose key came before; NULL: none. */
+static const char *given_twice(const struct command_args *a)
+{
+	for (uint32_t i = 2; i < a->count; i++) {
+		const char *equals = strchr(a->word[i], '=');
+
+		for (uint32_t k = 1; equals && k < i; k++)
+			if (!strncmp(a->word[i], a->word[k], (size_t)(equals - a->word[i]) + 1))
+				return a->word[i];
+	}
+	return NULL;
 }
 
 /* What was not asked for follows what was; what was asked for and does not fit is an error. */
@@ -174,6 +204,10 @@ void cmd_create(const struct command_args *a)
 	if (!name_is_good(name)) {
 		command_error("create: \"%.40s\": a name is letters, digits, - and _, a letter first, "
 			"at most %u, not \"all\"", name, CONFIG_NAME_BYTES - 1);
+		return;
+	}
+	if (given_twice(a)) {
+		command_error("create: \"%.40s\" is given twice; keep one", given_twice(a));
 		return;
 	}
 	wanted = *node;

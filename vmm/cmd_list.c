@@ -41,7 +41,7 @@ static void list_row(const struct guest *g)
 	uint64_t ms = cpu_ms(g);
 
 	guest_state_letters(g, letters);
-	console_printf("%-16s %4u %6s %6u %-6s %8lu.%lu %8s %8s %8s", g->config.name, g->id,
+	console_printf("%-*s %4u %6s %6u %-6s %8lu.%lu %8s %8s %8s", command_name_columns(), g->config.name, g->id,
 		pages_text(m, size_pages(g)), g->vcpu_count, letters, ms / 1000, ms % 1000 / 100,
 		pages_text(t, target_size(g)), pages_text(b, balloon_actual_pages(&g->balloon)),
 		pages_text(u, held_pages(g)));
@@ -123,11 +123,11 @@ void cmd_list(const struct command_args *a)
 		command_json_end(&j);
 		return;
 	}
-	console_printf("%-16s %4s %6s %6s %-6s %10s %8s %8s %8s\n", "Name", "ID", "Mem", "VCPUs", "State",
+	console_printf("%-*s %4s %6s %6s %-6s %10s %8s %8s %8s\n", command_name_columns(), "Name", "ID", "Mem", "VCPUs", "State",
 		"Time(s)", "Target", "Balloon", "Used");
 	(void)each(a, list_one, &t);
 	if (!a->count)
-		console_printf("%-16s %4u %6s %6s %-6s %10s %8s %8s %8s\n", "total", guest_count(),
+		console_printf("%-*s %4u %6s %6s %-6s %10s %8s %8s %8s\n", command_name_columns(), "total", guest_count(),
 			pages_text(m, t.memory), "", "", "", pages_text(g, t.target),
 			pages_text(b, t.balloon), pages_text(u, t.used));
 }
@@ -145,7 +145,7 @@ static void balloon_row(const struct guest *g)
 	char t[16], a[16], o[16], v[16], c[16];
 	uint64_t now = platform_ns(), active = sampling_active_pages(g), available = b->stats[AERO_STAT_AVAILABLE];
 
-	console_printf("%-16s %8s %8s %8s %8s %-10s %8s", g->config.name, pages_text(o, b->operator_pages),
+	console_printf("%-*s %8s %8s %8s %8s %-10s %8s", command_name_columns(), g->config.name, pages_text(o, b->operator_pages),
 		pages_text(t, b->target_pages), pages_text(a, balloon_actual_pages(b)),
 		active == UINT64_MAX ? "-" : pages_text(c, active), driver_says(b), b->stats_ns && available != AERO_STAT_UNKNOWN ?
 		format_size(v, sizeof(v), available) : "-");
@@ -206,7 +206,7 @@ void cmd_balloon(const struct command_args *a)
 		command_json_end(&j);
 		return;
 	}
-	console_printf("%-16s %8s %8s %8s %8s %-10s %8s %s\n", "Name", "Mem-set", "Target", "Actual", "Active", "Driver",
-		"Avail", "stats");
+	console_printf("%-*s %8s %8s %8s %8s %-10s %8s %9s\n", command_name_columns(), "Name", "Mem-set", "Target",
+		"Actual", "Active", "Driver", "Avail", "Stats");
 	(void)each(a, balloon_one, NULL);
 }

@@ -41,7 +41,7 @@ static void number(struct sink *s, const char *name, uint64_t value)
 	if (s->json)
 		json_u64(s->json, name, value);
 	else
-		console_printf("  %-18s %12lu%s", name, value, s->column ? "\n" : "     ");
+		console_printf("%s%-18s %12lu%s", s->column ? "     " : "  ", name, value, s->column ? "\n" : "");
 	s->column ^= 1;
 }
 

@@ -1,76 +1,93 @@
 #include "vmm/command.h"
 
 #include "vmm/base/fmt.h"
+#include "vmm/base/nearest.h"
 #include "vmm/base/parse.h"
 #include "vmm/base/string.h"
 #include "vmm/console.h"
 
 static void cmd_help(const struct command_args *a);
 
+#define HELP_COLUMN 28 /* where the words about a command begin */
+
+static const char *const group_name[GROUP_COUNT] = {
+	[GROUP_GUESTS] = "Guests", [GROUP_MEMORY] = "Memory", [GROUP_CPUS] = "Processors",
+	[GROUP_MACHINE] = "The machine",
+	[GROUP_DEBUG] = "Faults and benchmarks (with debug; at the configuration's top level)",
+};
+
+/* By group, in the order of `help`. */
 const struct command command_table[] = {
-	{ "list", "[GUEST]", "guests: memory, balloon, state, time", cmd_list, 0, 1, WORD_GUEST, true },
-	{ "info", "", "machine, pool, hypervisor's own memory", cmd_info, 0, 0, WORD_NONE, true },
-	{ "stats", "[GUEST]", "exits, faults, hypercalls, waits; or the pool", cmd_stats, 0, 1,
-		WORD_GUEST, true },
+	{ "list", "[GUEST]", "guests: memory, balloon, state, time", cmd_list, 0, 1, GROUP_GUESTS, true },
+	{ "create", "NAME [like=NAME] [memory= min= max= shares= disk= cmdline=]",
+		"start a guest of the configuration, or one like it", cmd_create, 1, 8, GROUP_GUESTS, false },
+	{ "destroy", "GUEST", "end a guest at once, take all it held", cmd_destroy, 1, 1, GROUP_GUESTS, false },
+	{ "pause", "GUEST", "stop a guest's processors", cmd_pause, 1, 1, GROUP_GUESTS, false },
+	{ "unpause", "GUEST", "let them go on", cmd_unpause, 1, 1, GROUP_GUESTS, false },
+	{ "console", "GUEST", "to a guest's console; Ctrl-] comes back", cmd_console, 1, 1, GROUP_GUESTS, false },
+
+	{ "mem-set", "GUEST|all SIZE", "set a guest's memory, by its balloon", cmd_mem_set, 2, 2,
+		GROUP_MEMORY, false },
+	{ "mem-max", "GUEST SIZE", "set the most a guest may ever hold", cmd_mem_max, 2, 2, GROUP_MEMORY, false },
+	{ "mem-why", "GUEST|all", "what it should hold, holds, and what is between", cmd_mem_why, 1, 1,
+		GROUP_MEMORY, true },
+	{ "mem-state", "", "the pool; what each way of reclaiming gave, cost", cmd_mem_state, 0, 0,
+		GROUP_MEMORY, true },
+	{ "mem-audit", "", "prove where each page is", cmd_mem_audit, 0, 0, GROUP_MEMORY, true },
 	{ "balloon", "[GUEST]", "balloons: target, actual, what the driver says", cmd_balloon, 0, 1,
-		WORD_GUEST, true },
-	{ "vcpu-list", "[GUEST]", "virtual CPUs: where each is, state, time, affinity", cmd_vcpu_list, 0, 1,
-		WORD_GUEST, true },
-	{ "vcpu-pin", "GUEST VCPU|all CPUS|all", "which processors a virtual CPU may run on (0-1,3)",
-		cmd_vcpu_pin, 3, 3, WORD_GUEST, false },
-	{ "cpus", "", "processors: time in guests, idle, switches, who runs", cmd_cpus, 0, 0,
-		WORD_NONE, true },
+		GROUP_MEMORY, true },
+	{ "swap", "on|off", "let pages go out to the host's swap, or not", cmd_swap, 1, 1, GROUP_MEMORY, false },
+	{ "policy-trace", "[STEPS]", "print what the policy is given (docs/policy.md)", cmd_policy_trace, 0, 1,
+		GROUP_MEMORY, false },
+
+	{ "cpus", "", "time in guests, idle, switches, who runs", cmd_cpus, 0, 0, GROUP_CPUS, true },
+	{ "vcpu-list", "[GUEST]", "virtual CPUs: where, state, time, affinity", cmd_vcpu_list, 0, 1,
+		GROUP_CPUS, true },
+	{ "vcpu-pin", "GUEST VCPU|all CPUS|all", "which processors one may run on (0-1,3)", cmd_vcpu_pin, 3, 3,
+		GROUP_CPUS, false },
 	{ "sched", "[GUEST [SHARES]]", "guests' shares of the processors; set one's", cmd_sched, 0, 2,
-		WORD_GUEST, true },
-	{ "mem-set", "GUEST|all SIZE", "set a guest's memory by its balloon (16M, 8192 = KiB)",
-		cmd_mem_set, 2, 2, WORD_GUEST, false },
-	{ "mem-max", "GUEST SIZE", "set the most a guest may ever hold", cmd_mem_max, 2, 2, WORD_GUEST,
-		false },
-	{ "mem-audit", "", "prove where each page is", cmd_mem_audit, 0, 0, WORD_NONE, true },
-	{ "policy-trace", "[STEPS]", "print what the policy is given, to be made again on a host",
-		cmd_policy_trace, 0, 1, WORD_NONE, false },
-	{ "mem-why", "GUEST", "what a guest should hold, holds, and what stands between", cmd_mem_why, 1, 1,
-		WORD_GUEST, true },
-	{ "mem-state", "", "the pool's state, and what each way of reclaiming gave and cost", cmd_mem_state,
-		0, 0, WORD_NONE, true },
-	{ "swap", "on|off", "let pages go out to the host's swap, or not", cmd_swap, 1, 1, WORD_NONE, false },
-	{ "pause", "GUEST", "stop a guest's processors", cmd_pause, 1, 1, WORD_GUEST, false },
-	{ "unpause", "GUEST", "let them go on", cmd_unpause, 1, 1, WORD_GUEST, false },
-	{ "create", "NAME [like=NODE] [memory= min= max= shares= disk= cmdline=]",
-		"start a guest of the configuration, or one like it", cmd_create, 1, 8, WORD_NODE, false },
-	{ "destroy", "GUEST", "end a guest at once, take all it held", cmd_destroy, 1, 1, WORD_GUEST,
-		false },
-	{ "console", "GUEST", "to a guest's console; Ctrl-] comes back", cmd_console, 1, 1, WORD_GUEST,
-		false },
-	{ "dmesg", "", "the hypervisor's log", cmd_dmesg, 0, 0, WORD_NONE, false },
-	{ "uptime", "", "time since boot, and how idle", cmd_uptime, 0, 0, WORD_NONE, true },
-	{ "disks", "", "the host's disks: driver, requests, errors", cmd_disks, 0, 0, WORD_NONE, true },
-	{ "disk-fault", "DISK read N|write N|corrupt N|delay N MS|off",
-		"the next N requests fail, read a wrong bit, or are late (needs debug; in the config)", cmd_disk_fault, 2, 4,
-		WORD_NONE, false },
-	{ "alloc-fault", "[N [COUNT]|off]",
-		"the N-th frame allocation from now on fails, COUNT in a row (needs debug; in the config)",
-		cmd_alloc_fault, 0, 2, WORD_NONE, false },
-	{ "driver-fault", "GUEST dead|off", "a guest's balloon driver is cut off (needs debug; in the config)",
-		cmd_driver_fault, 2, 2, WORD_GUEST, false },
-	{ "debug", "scrub|compress|disk DISK|share GUEST|reclaim ...|latency ...|paging ...",
-		"scrub free frames; try compression, a disk, sharing; for benchmarks (needs debug; in the config)",
-		cmd_debug, 1, 5, WORD_NONE, false },
-	{ "shutdown", "", "end the machine", cmd_shutdown, 0, 0, WORD_NONE, false },
-	{ "reboot", "", "reset the machine", cmd_reboot, 0, 0, WORD_NONE, false },
-	{ "help", "[COMMAND]", "this list, or one command", cmd_help, 0, 1, WORD_COMMAND, false },
+		GROUP_CPUS, true },
+
+	{ "info", "", "machine, pool, hypervisor's own memory", cmd_info, 0, 0, GROUP_MACHINE, true },
+	{ "stats", "[GUEST]", "of a guest: exits, faults, waits; or of the pool", cmd_stats, 0, 1,
+		GROUP_MACHINE, true },
+	{ "disks", "", "the host's disks: driver, requests, errors", cmd_disks, 0, 0, GROUP_MACHINE, true },
+	{ "dmesg", "", "the hypervisor's log", cmd_dmesg, 0, 0, GROUP_MACHINE, true },
+	{ "uptime", "", "time since boot, and how idle", cmd_uptime, 0, 0, GROUP_MACHINE, true },
+	{ "shutdown", "", "end the machine", cmd_shutdown, 0, 0, GROUP_MACHINE, false },
+	{ "reboot", "", "reset the machine", cmd_reboot, 0, 0, GROUP_MACHINE, false },
+	{ "help", "[COMMAND]", "this list, or one command", cmd_help, 0, 1, GROUP_MACHINE, false },
+
+	{ "disk-fault", "DISK read|write|corrupt|delay|off [N [MS]]",
+		"the next N requests fail, are wrong, or are late", cmd_disk_fault, 2, 4, GROUP_DEBUG, false },
+	{ "alloc-fault", "[N|off [COUNT]]", "the N-th frame allocation fails, COUNT in a row", cmd_alloc_fault,
+		0, 2, GROUP_DEBUG, false },
+	{ "driver-fault", "GUEST dead|off", "a guest's balloon driver is cut off", cmd_driver_fault, 2, 2,
+		GROUP_DEBUG, false },
+	{ "debug", "scrub|compress|disk|share|reclaim|latency|paging [GUEST|DISK ...]",
+		"scrub free frames; try compression, a disk, sharing", cmd_debug, 1, 5, GROUP_DEBUG, false },
 };
 const uint32_t command_count = ARRAY_COUNT(command_table);
+
+/* CPU 0's: the line being run has -j. */
+static bool errors_as_json;
 
 void command_error(const char *fmt, ...)
 {
 	char line[240];
+	struct json j;
 	va_list ap;
 
 	va_start(ap, fmt);
 	fmt_vsnprintf(line, sizeof(line), fmt, ap);
 	va_end(ap);
-	console_printf("error: %s\n", line);
+	if (!errors_as_json) {
+		console_printf("error: %s\n", line);
+		return;
+	}
+	command_json_begin(&j);
+	json_string(&j, "error", line);
+	command_json_end(&j);
 }
 
 /* ---- words --------------------------------------------------------------------------------- */
@@ -108,84 +125,105 @@ int command_split(char *line, const char *words[], uint32_t max, const char **wh
 	}
 }
 
-static const struct command *find(const char *name)
+const struct command *command_find(const char *name, size_t bytes)
 {
 	for (uint32_t i = 0; i < command_count; i++)
-		if (!strcmp(command_table[i].name, name))
+		if (strlen(command_table[i].name) == bytes && !strncmp(command_table[i].name, name, bytes))
 			return &command_table[i];
 	return NULL;
 }
 
-/* Edits (insert, delete, replace) between two short words; large beyond 15 characters. */
-static uint32_t distance(const char *a, const char *b)
+/* What others call it: xl, and shells. */
+static const char *known_elsewhere(const char *name)
 {
-	uint32_t row[17], n = (uint32_t)strlen(b);
+	static const char *const words[][2] = {
+		{ "?", "help" }, { "exit", "shutdown" }, { "quit", "shutdown" }, { "halt", "shutdown" },
+		{ "poweroff", "shutdown" }, { "start", "create" }, { "stop", "destroy" }, { "resume", "unpause" },
+		{ "top", "stats" }, { "sched-credit", "sched" }, { "sched-credit2", "sched" }, { "vm-list", "list" },
+		{ "free", "mem-state" }, { "log", "dmesg" }, { "version", "info" },
+	};
 
-	if (n > 15 || strlen(a) > 15)
-		return 99;
-	for (uint32_t j = 0; j <= n; j++)
-		row[j] = j;
-	for (uint32_t i = 1; a[i - 1]; i++) {
-		uint32_t diagonal = row[0];
-		row[0] = i;
-		for (uint32_t j = 1; j <= n; j++) {
-			uint32_t above = row[j];
-			uint32_t cost = diagonal + (a[i - 1] != b[j - 1]);
-			row[j] = MIN(cost, MIN(above, row[j - 1]) + 1);
-			diagonal = above;
-		}
-	}
-	return row[n];
+	for (size_t i = 0; i < ARRAY_COUNT(words); i++)
+		if (!strcmp(words[i][0], name))
+			return words[i][1];
+	return NULL;
 }
 
 static void unknown_command(const char *name)
 {
-	const char *best = NULL;
-	uint32_t least = 3;
+	struct nearest n;
 
-	for (uint32_t i = 0; i < command_count; i++) {
-		uint32_t d = distance(name, command_table[i].name);
-		if (d < least) {
-			least = d;
-			best = command_table[i].name;
-		}
-	}
-	if (best)
-		command_error("unknown command \"%.40s\"; did you mean \"%s\"?", name, best);
+	nearest_begin(&n, name);
+	for (uint32_t i = 0; i < command_count; i++)
+		nearest_try(&n, command_table[i].name);
+	const char *meant = known_elsewhere(name);
+
+	meant = meant ? meant : n.best;
+	if (!strcmp(name, "xl"))
+		command_error("unknown command \"xl\"; type what follows it, as in `list`");
+	else if (meant)
+		command_error("unknown command \"%.40s\"; did you mean \"%s\"?", name, meant);
 	else
 		command_error("unknown command \"%.40s\"; `help` lists them", name);
 }
 
-static void usage(const struct command *c, const char *what)
+/* "mem-why GUEST|all [-j]" */
+static void synopsis(const struct command *c, char *buf, size_t bytes)
 {
-	command_error("%s: %s; use: %s %s%s", c->name, what, c->name, c->arguments,
+	fmt_snprintf(buf, bytes, "%s%s%s%s", c->name, *c->arguments ? " " : "", c->arguments,
 		c->json ? " [-j]" : "");
 }
 
-void command_run(char *line)
+static void usage(const struct command *c, const char *what)
 {
-	const char *words[COMMAND_WORDS], *why;
-	struct command_args a = { 0 };
-	int n = command_split(line, words, COMMAND_WORDS, &why);
+	char text[120];
 
-	if (n < 0) {
-		command_error("%s", why);
-		return;
-	}
-	if (n == 0)
-		return;
-	const struct command *c = find(words[0]);
-	if (!c) {
-		unknown_command(words[0]);
-		return;
-	}
-	for (int i = 1; i < n; i++) {
-		if (c->json && !strcmp(words[i], "-j"))
+	synopsis(c, text, sizeof(text));
+	command_error("%s: %s; use: %s", c->name, what, text);
+}
+
+static void help_one(const struct command *c)
+{
+	char text[120];
+
+	synopsis(c, text, sizeof(text));
+	console_printf("%s\n    %s%s\n", text, c->help,
+		c->group == GROUP_DEBUG ? "; needs debug; in the configuration" : "");
+}
+
+/* A line that cannot be taken apart may have -j all the same. */
+static bool has_json_option(const char *line)
+{
+	for (const char *s = line; *s; s++)
+		if ((s == line || s[-1] == ' ') && s[0] == '-' && s[1] == 'j' && (!s[2] || s[2] == ' '))
+			return true;
+	return false;
+}
+
+static void run_words(const char *const words[], uint32_t n)
+{
+	const struct command *c = command_find(words[0], strlen(words[0]));
+	struct command_args a = { .json = !strcmp(words[0], "-j") };
+	bool help = false;
+
+	for (uint32_t i = 1; i < n; i++) {
+		if (!strcmp(words[i], "-j"))
 			a.json = true;
+		else if (!strcmp(words[i], "-h") || !strcmp(words[i], "--help"))
+			help = true;
 		else
 			a.word[a.count++] = words[i];
 	}
-	if (a.count && a.word[0][0] == '-' && a.word[0][1])
+	errors_as_json = a.json;
+	if (!c)
+		unknown_command(words[0]);
+	else if (help)
+		help_one(c);
+	else if (c->group == GROUP_DEBUG && !hv_config.debug_commands)
+		command_error("%s: not in this configuration; write debug; at its top level", c->name);
+	else if (a.json && !c->json)
+		usage(c, "it takes no -j");
+	else if (a.count && a.word[0][0] == '-' && a.word[0][1])
 		usage(c, "no such option");
 	else if (a.count < c->min)
 		usage(c, "too few words");
@@ -195,26 +233,50 @@ void command_run(char *line)
 		c->run(&a);
 }
 
-static void cmd_help(const struct command_args *a)
+void command_run(char *line)
 {
-	if (a->count) {
-		const struct command *c = find(a->word[0]);
-		if (c)
-			console_printf("%s %s%s\n    %s\n", c->name, c->arguments, c->json ? " [-j]" : "",
-				c->help);
-		else
-			unknown_command(a->word[0]);
-		return;
-	}
+	const char *words[COMMAND_WORDS], *why;
+	bool json = has_json_option(line);
+	int n = command_split(line, words, COMMAND_WORDS, &why);
+
+	errors_as_json = json;
+	if (n < 0)
+		command_error("%s", why);
+	else if (n > 0)
+		run_words(words, (uint32_t)n);
+	errors_as_json = false;
+}
+
+static void help_all(void)
+{
 	for (uint32_t i = 0; i < command_count; i++) {
 		const struct command *c = &command_table[i];
-		char head[40];
-		fmt_snprintf(head, sizeof(head), "%s %s", c->name,
-			strlen(c->arguments) < 20 ? c->arguments : "NAME ...");
-		console_printf("  %-26s %s\n", head, c->help);
+		char head[100];
+
+		if (!i || c->group != c[-1].group)
+			console_printf("%s\n", group_name[c->group]);
+		int n = fmt_snprintf(head, sizeof(head), "  %s %s", c->name, c->arguments);
+
+		if (n + 1 < HELP_COLUMN)
+			console_printf("%-*s%s\n", HELP_COLUMN, head, c->help);
+		else
+			console_printf("%s\n%-*s%s\n", head, HELP_COLUMN, "", c->help);
 	}
-	console_printf("Listings take -j: one JSON object. Sizes: 16M, 512K, 1G; a bare number is KiB.\n"
+	console_printf("Listings take -j: one JSON object, {\"error\": ...} if something is wrong.\n"
+		       "Sizes: 16M, 512K, 1G; a bare number is KiB. `COMMAND -h` is `help COMMAND`.\n"
 		       "Keys: arrows, Tab, ^A ^E ^K ^U ^W ^L; Ctrl-] leaves a guest's console.\n");
+}
+
+static void cmd_help(const struct command_args *a)
+{
+	const struct command *c = a->count ? command_find(a->word[0], strlen(a->word[0])) : NULL;
+
+	if (!a->count)
+		help_all();
+	else if (c)
+		help_one(c);
+	else
+		unknown_command(a->word[0]);
 }
 
 /* ---- arguments ------------------------------------------------------------------------------ */
@@ -235,6 +297,22 @@ struct guest *command_guest(const char *word)
 		command_error("no guest \"%.40s\"; guests are %s .. %s (`list`)", word,
 			first->config.name, last->config.name);
 	return NULL;
+}
+
+int command_name_columns(void)
+{
+	size_t columns = 16;
+
+	for (struct guest *g = guest_next(NULL); g; g = guest_next(g))
+		columns = MAX(columns, strlen(g->config.name));
+	return (int)columns;
+}
+
+const char *command_pages(uint32_t slot, uint64_t pages)
+{
+	static char text[8][16]; /* CPU 0's */
+
+	return format_size(text[slot], sizeof(text[0]), pages * PAGE_BYTES);
 }
 
 bool command_size(const char *word, uint64_t *bytes)
@@ -264,83 +342,4 @@ void command_json_end(struct json *j)
 {
 	json_object_end(j);
 	console_write("\n", 1);
-}
-
-/* ---- completion ------------------------------------------------------------------------------- */
-
-/* The i-th candidate of a kind, or NULL after the last. */
-static const char *candidate(enum command_word kind, uint32_t i)
-{
-	struct guest *g = NULL;
-
-	switch (kind) {
-	case WORD_COMMAND:
-		return i < command_count ? command_table[i].name : NULL;
-	case WORD_NODE:
-		return i < hv_config.guest_count ? hv_config.guest[i].name : NULL;
-	case WORD_GUEST:
-		for (g = guest_next(NULL); g && i; i--)
-			g = guest_next(g);
-		return g ? g->config.name : NULL;
-	default:
-		return NULL;
-	}
-}
-
-static enum command_word kind_at(const char *line, size_t start)
-{
-	char name[16];
-	size_t n = 0, at = 0;
-
-	while (line[at] == ' ')
-		at++;
-	if (at == start)
-		return WORD_COMMAND;
-	while (n < sizeof(name) - 1 && at < start && line[at] != ' ')
-		name[n++] = line[at++];
-	name[n] = '\0';
-	while (at < start && line[at] == ' ')
-		at++;
-	const struct command *c = find(name);
-	return c && at == start ? (enum command_word)c->first : WORD_NONE;
-}
-
-size_t command_complete(void *ctx, const char *line, size_t cursor, char *insert, size_t room,
-	bool *shown)
-{
-	size_t start = cursor, common = 0, matches = 0;
-	const char *first = NULL, *c;
-
-	(void)ctx;
-	while (start && line[start - 1] != ' ')
-		start--;
-	size_t typed = cursor - start;
-	enum command_word kind = kind_at(line, start);
-	for (uint32_t i = 0; (c = candidate(kind, i)); i++) {
-		if (strncmp(c, line + start, typed))
-			continue;
-		if (!matches++) {
-			first = c;
-			common = strlen(c);
-		}
-		size_t same = 0;
-		while (same < common && c[same] == first[same])
-			same++;
-		common = same;
-	}
-	if (!matches)
-		return 0;
-	size_t n = MIN(common - typed, room - 1);
-	memcpy(insert, first + typed, n);
-	if (matches == 1)
-		insert[n++] = ' ';
-	else if (!n) {
-		console_write("\n", 1);
-		for (uint32_t i = 0; (c = candidate(kind, i)); i++)
-			if (!strncmp(c, line + start, typed))
-				console_printf("%s  ", c);
-		console_write("\n", 1);
-		*shown = true;
-	}
-	return n;
 }

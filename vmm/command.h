@@ -1,6 +1,6 @@
 /*
  * The operator's commands: one const table, a pure splitter of words, and the handlers in cmd_*.c.
- * A handler prints with console_printf(); what is wrong is one line by command_error().
+ * A handler prints with console_printf(); what is wrong is one line by command_error(). Tab: complete.c.
  */
 #pragma once
 
@@ -16,13 +16,15 @@ struct command_args {
 	bool json;            /* -j was among them */
 };
 
-enum command_word { WORD_NONE, WORD_GUEST, WORD_NODE, WORD_COMMAND }; /* what a first argument names */
+enum command_group { GROUP_GUESTS, GROUP_MEMORY, GROUP_CPUS, GROUP_MACHINE, GROUP_DEBUG, GROUP_COUNT };
 
 struct command {
-	const char *name, *arguments, *help;
+	const char *name;
+	const char *arguments; /* Tab reads them, too: vmm/complete.h */
+	const char *help;
 	void (*run)(const struct command_args *a);
 	uint8_t min, max; /* words */
-	uint8_t first;    /* enum command_word: for completion */
+	uint8_t group;    /* enum command_group; GROUP_DEBUG: only if the configuration says debug; */
 	bool json;        /* takes -j */
 };
 
@@ -37,15 +39,21 @@ int command_split(char *line, const char *words[], uint32_t max, const char **wh
 
 /* Runs one line (changed in place). An empty line does nothing. */
 void command_run(char *line);
+/* NULL: none has this name. */
+const struct command *command_find(const char *name, size_t bytes);
 
 /* For lineedit: see there. */
 size_t command_complete(void *ctx, const char *line, size_t cursor, char *insert, size_t room,
 	bool *shown);
 
-/* "error: ..." and a newline. */
+/* "error: ..." and a newline; of a line with -j {"error":"..."}. One a command, and nothing else with it. */
 void command_error(const char *fmt, ...) PRINTF(1, 2);
 /* The guest that a word names, or NULL, having said which there are. */
 struct guest *command_guest(const char *word);
+/* Columns for names in a listing: 16, or what the longest one needs. */
+int command_name_columns(void);
+/* So many pages as "16M", for the arguments of one printf: `slot` is 0 .. 7, another for each. */
+const char *command_pages(uint32_t slot, uint64_t pages);
 /* A size, or false, having said what was wrong. Bare numbers are KiB, as xl has it. */
 bool command_size(const char *word, uint64_t *bytes);
 
@@ -53,8 +61,8 @@ bool command_size(const char *word, uint64_t *bytes);
 void command_json_begin(struct json *j);
 void command_json_end(struct json *j);
 
-/* cmd_list.c, cmd_memory.c, cmd_reclaim.c, cmd_guest.c, cmd_cpu.c, cmd_disk.c, cmd_machine.c, cmd_policy.c,
- * cmd_fault.c */
+/* cmd_list.c, cmd_memory.c, cmd_reclaim.c, cmd_why.c, cmd_guest.c, cmd_cpu.c, cmd_disk.c, cmd_machine.c,
+ * cmd_policy.c, cmd_fault.c */
 void cmd_list(const struct command_args *a);
 void cmd_info(const struct command_args *a);
 void cmd_stats(const struct command_args *a);

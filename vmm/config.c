@@ -3,6 +3,7 @@
 
 #include <libfdt.h>
 
+#include "vmm/base/nearest.h"
 #include "vmm/base/parse.h"
 #include "vmm/base/string.h"
 #include "vmm/config_value.h"
@@ -19,12 +20,6 @@
 #define DEADLINE_MS_MAX 3600000u
 #define TAX_PERCENT     0u /* none: docs/caveats.md, "Working sets" */
 #define TAX_PERCENT_MAX 99u
-
-struct property {
-	const char *name;
-	status_t (*take)(struct config_parser *p, int node, const char *name, void *to);
-	size_t offset; /* of the destination in the struct that the node fills */
-};
 
 static status_t take_kernel(struct config_parser *p, int node, const char *name, void *to)
 {
@@ -108,45 +103,6 @@ static status_t check_compatible(struct config_parser *p, int node, const char *
 
 /* ---- nodes ------------------------------------------------------------------------------------- */
 
-/* Names that the table knows, for the message. */
-static void list_names(const struct property *table, size_t count, char *buf, size_t bytes)
-{
-	size_t at = 0;
-
-	str_copy(buf, bytes, "none"); /* a node may have no property of its own: guests */
-	for (size_t i = 0; i < count && at < bytes; i++)
-		at += (size_t)fmt_snprintf(buf + at, bytes - at, "%s%s", i ? " " : "", table[i].name);
-}
-
-/* Each property of `node` goes through the table into `base`; an unknown one is an error. */
-static status_t take_properties(struct config_parser *p, int node, const struct property *table,
-	size_t count, void *base)
-{
-	char known[200];
-	uint32_t seen = 0;
-	int at;
-
-	fdt_for_each_property_offset(at, p->dtb, node) {
-		const char *name = NULL;
-		size_t i = 0;
-		if (!fdt_getprop_by_offset(p->dtb, at, &name, NULL) || !name)
-			return config_complain(p, node, NULL, "a property cannot be read: the file is damaged");
-		while (i < count && strcmp(name, table[i].name))
-			i++;
-		if (i < count && (seen & 1u << i))
-			return config_complain(p, node, name, "is given twice; keep one");
-		if (i == count) {
-			list_names(table, count, known, sizeof(known));
-			return config_complain(p, node, name, "unknown property; known: %s", known);
-		}
-		seen |= 1u << i;
-		status_t s = table[i].take(p, node, name, (char *)base + table[i].offset);
-		if (s != OK)
-			return s;
-	}
-	return OK;
-}
-
 struct guest_node {
 	struct config_guest guest;
 	uint32_t count;
@@ -154,7 +110,7 @@ struct guest_node {
 
 #define GUEST(field) offsetof(struct guest_node, guest.field)
 
-static const struct property guest_properties[] = {
+static const struct config_property guest_properties[] = {
 	{ "count", config_take_u32, offsetof(struct guest_node, count) },
 	{ "memory", config_take_size, GUEST(memory_bytes) },
 	{ "min", config_take_size, GUEST(min_bytes) },
@@ -173,6 +129,9 @@ static const struct property guest_properties[] = {
 	{ "deadline", config_take_u32, GUEST(deadline_ms) },
 	{ "dynamic", config_take_flag, GUEST(dynamic) },
 };
+static const struct config_table guest_table = { "a guest's node", guest_properties,
+	ARRAY_COUNT(guest_properties) };
+static const struct config_table guests_table = { "guests", NULL, 0 };
 
 static status_t check_guest(struct config_parser *p, int node, const struct config_guest *g)
 {
@@ -267,7 +226,7 @@ static status_t take_guest(struct config_parser *p, int node)
 	};
 	struct config_guest *g = &n.guest;
 	const char *name = config_node_name(p, node);
-	status_t s = take_properties(p, node, guest_properties, ARRAY_COUNT(guest_properties), &n);
+	status_t s = config_take_properties(p, node, &guest_table, &n);
 
 	if (s != OK)
 		return s;
@@ -304,7 +263,7 @@ static status_t take_guest(struct config_parser *p, int node)
 static status_t take_guests(struct config_parser *p, int node)
 {
 	int guest;
-	status_t s = take_properties(p, node, NULL, 0, NULL);
+	status_t s = config_take_properties(p, node, &guests_table, NULL);
 
 	fdt_for_each_subnode(guest, p->dtb, node) {
 		if (s != OK)
@@ -314,11 +273,13 @@ static status_t take_guests(struct config_parser *p, int node)
 	return s;
 }
 
-static const struct property disk_properties[] = {
+static const struct config_property disk_properties[] = {
 	{ "index", config_take_u32, offsetof(struct config, disk_index) },
 };
+static const struct config_table disk_table = { "the disk node", disk_properties,
+	ARRAY_COUNT(disk_properties) };
 
-static const struct property root_properties[] = {
+static const struct config_property root_properties[] = {
 	{ "compatible", check_compatible, 0 },
 	{ "pool", config_take_size, offsetof(struct config, pool_bytes) },
 	{ "reserve", config_take_size, offsetof(struct config, reserve_bytes) },
@@ -333,6 +294,21 @@ static const struct property root_properties[] = {
 	{ "swap", config_take_size, offsetof(struct config, swap_bytes) },
 	{ "compressed", config_take_size, offsetof(struct config, compressed_bytes) },
 };
+static const struct config_table root_table = { "/, the top level", root_properties,
+	ARRAY_COUNT(root_properties) };
+
+static const struct config_table *const tables[] = { &root_table, &disk_table, &guest_table, NULL };
+
+static status_t unknown_node(struct config_parser *p, int node, const char *name)
+{
+	struct nearest n;
+
+	nearest_begin(&n, name);
+	nearest_try(&n, "disk");
+	nearest_try(&n, "guests");
+	return n.best ? config_complain(p, node, NULL, "unknown node; did you mean \"%s\"?", n.best) :
+			config_complain(p, node, NULL, "unknown node; / holds disk and guests");
+}
 
 static status_t take_node(struct config_parser *p, int node)
 {
@@ -341,8 +317,8 @@ static status_t take_node(struct config_parser *p, int node)
 	if (!strcmp(name, "guests"))
 		return take_guests(p, node);
 	if (strcmp(name, "disk"))
-		return config_complain(p, node, NULL, "unknown node; / holds disk and guests");
-	status_t s = take_properties(p, node, disk_properties, ARRAY_COUNT(disk_properties), p->out);
+		return unknown_node(p, node, name);
+	status_t s = config_take_properties(p, node, &disk_table, p->out);
 	if (s == OK && p->out->disk_index >= PLATFORM_DISK_MAX)
 		s = config_complain(p, node, "index", "is %u; should be 0 to %u", p->out->disk_index,
 			PLATFORM_DISK_MAX - 1);
@@ -386,7 +362,7 @@ static bool version_is_known(const void *dtb)
 status_t config_parse(const void *dtb, uint64_t bytes, struct config *out,
 	char error[CONFIG_ERROR_BYTES])
 {
-	struct config_parser p = { dtb, out, error };
+	struct config_parser p = { dtb, out, error, tables };
 	int node;
 
 	*out = (struct config){ .pool_bytes = UINT64_MAX, .reserve_bytes = RESERVE_DEFAULT,
@@ -399,7 +375,7 @@ status_t config_parse(const void *dtb, uint64_t bytes, struct config *out,
 			"not a whole device tree (%lu bytes); compile it with dtc -O dtb", bytes);
 		return ERR_FORMAT;
 	}
-	status_t s = take_properties(&p, 0, root_properties, ARRAY_COUNT(root_properties), out);
+	status_t s = config_take_properties(&p, 0, &root_table, out);
 	fdt_for_each_subnode(node, dtb, 0) {
 		if (s != OK)
 			return s;

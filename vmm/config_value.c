@@ -3,6 +3,7 @@
 
 #include <libfdt.h>
 
+#include "vmm/base/nearest.h"
 #include "vmm/base/parse.h"
 #include "vmm/base/string.h"
 
@@ -132,5 +133,72 @@ status_t config_take_string(struct config_parser *p, int node, const char *name,
 		return ERR_FORMAT;
 	if (!str_copy(to, bytes, text))
 		return config_complain(p, node, name, "is longer than %lu characters", bytes - 1);
+	return OK;
+}
+
+/* ---- properties --------------------------------------------------------------------------------- */
+
+static const struct config_property *find(const struct config_table *t, const char *name)
+{
+	for (size_t i = 0; i < t->count; i++)
+		if (!strcmp(name, t->property[i].name))
+			return &t->property[i];
+	return NULL;
+}
+
+/* Names that the table knows, for the message. */
+static void list_names(const struct config_table *t, char *buf, size_t bytes)
+{
+	size_t at = 0;
+
+	str_copy(buf, bytes, "none"); /* a node may have no property of its own: guests */
+	for (size_t i = 0; i < t->count && at < bytes; i++)
+		at += (size_t)fmt_snprintf(buf + at, bytes - at, "%s%s", i ? " " : "", t->property[i].name);
+}
+
+/* Right, but in the wrong node; misspelt; or neither. */
+static status_t unknown_property(struct config_parser *p, int node, const struct config_table *table,
+	const char *name)
+{
+	struct nearest n;
+	char known[200];
+
+	for (const struct config_table *const *t = p->tables; *t; t++)
+		if (find(*t, name))
+			return config_complain(p, node, name, "belongs in %s", (*t)->place);
+	nearest_begin(&n, name);
+	for (size_t i = 0; i < table->count; i++)
+		nearest_try(&n, table->property[i].name);
+	if (n.best)
+		return config_complain(p, node, name, "unknown property; did you mean \"%s\"?", n.best);
+	list_names(table, known, sizeof(known));
+	return config_complain(p, node, name, "unknown property; known: %s", known);
+}
+
+status_t config_take_properties(struct config_parser *p, int node, const struct config_table *table,
+	void *base)
+{
+	uint32_t seen = 0;
+	int at;
+
+	fdt_for_each_property_offset(at, p->dtb, node) {
+		const char *name = NULL;
+
+		if (!fdt_getprop_by_offset(p->dtb, at, &name, NULL) || !name)
+			return config_complain(p, node, NULL, "a property cannot be read: the file is damaged");
+		const struct config_property *property = find(table, name);
+
+		if (!property)
+			return unknown_property(p, node, table, name);
+		uint32_t bit = 1u << (property - table->property);
+
+		if (seen & bit)
+			return config_complain(p, node, name, "is given twice; keep one");
+		seen |= bit;
+		status_t s = property->take(p, node, name, (char *)base + property->offset);
+
+		if (s != OK)
+			return s;
+	}
 	return OK;
 }

@@ -8,7 +8,25 @@ struct config_parser {
 	const void *dtb;
 	struct config *out;
 	char *error; /* CONFIG_ERROR_BYTES */
+	const struct config_table *const *tables; /* all that have properties; NULL ends them */
 };
+
+struct config_property {
+	const char *name;
+	status_t (*take)(struct config_parser *p, int node, const char *name, void *to);
+	size_t offset; /* of the destination in the struct that the node fills */
+};
+
+/* What a kind of node may have. */
+struct config_table {
+	const char *place; /* "the top level": for people */
+	const struct config_property *property;
+	size_t count;
+};
+
+/* Each property of `node` goes through the table into `base`; one that it does not know is an error. */
+status_t config_take_properties(struct config_parser *p, int node, const struct config_table *table,
+	void *base);
 
 /* "vm", "/". */
 const char *config_node_name(const struct config_parser *p, int node);

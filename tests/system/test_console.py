@@ -34,6 +34,7 @@ CONFIG = """
 
 def test_help_lists_every_command(machine):
     text = machine.cmd("help")
+    assert [line for line in text.splitlines() if len(line) > 79] == []
     for name in ("list info stats balloon vcpu-list vcpu-pin cpus sched mem-set mem-max mem-audit pause unpause create destroy console dmesg "
                  "uptime shutdown reboot help").split():
         assert re.search(rf"^  {name}\b", text, re.M), name
@@ -49,7 +50,8 @@ def test_listing_in_xls_columns(machine):
 
 
 @pytest.mark.parametrize("command", ["list", "list vm0", "info", "stats", "stats vm1", "balloon", "balloon vm2",
-                                     "mem-audit", "uptime", "cpus", "vcpu-list", "vcpu-list vm0", "sched"])
+                                     "mem-audit", "uptime", "cpus", "vcpu-list", "vcpu-list vm0", "sched", "disks",
+                                     "mem-why vm0", "mem-why all", "mem-state", "dmesg"])
 def test_json_is_one_object_on_one_line(machine, command):
     text = machine.cmd(f"{command} -j")
     assert text.startswith("{") and text.endswith("}") and "\n" not in text
@@ -75,6 +77,28 @@ def test_json_agrees_with_the_listing(machine):
 
 @pytest.mark.parametrize("line, answer", [
     ("lst", 'unknown command "lst"; did you mean "list"?'),
+    ("list vm12", 'no guest "vm12"; guests are vm0 .. vm2 (`list`)'),
+    ("mem-why", "mem-why: too few words; use: mem-why GUEST|all [-j]"),
+    ("sched vm0 none", 'sched: cpu-shares "none"; 1 to 100000'),
+    ("pause vm0", "pause: it takes no -j; use: pause GUEST"),
+    ("create x like=vm0", "create: it takes no -j; use: create NAME "
+     "[like=NAME] [memory= min= max= shares= disk= cmdline=]"),
+])
+def test_with_j_a_mistake_is_an_object_too(machine, line, answer):
+    assert machine.cmd_json(line) == {"error": answer}
+
+
+def test_mem_why_all_is_a_line_a_guest(machine):
+    head, *lines = machine.cmd("mem-why all").splitlines()
+    assert head.split() == "Name Mem-set Should Holds Reached Because".split()
+    assert [line.split()[:2] for line in lines] == [[f"vm{n}", "8M"] for n in range(3)]
+    guests = machine.cmd_json("mem-why all")["guests"]
+    assert [g["name"] for g in guests] == ["vm0", "vm1", "vm2"]
+    assert guests[1].keys() == machine.cmd_json("mem-why vm1").keys()
+
+
+@pytest.mark.parametrize("line, answer", [
+    ("lst", 'unknown command "lst"; did you mean "list"?'),
     ("xyzzy", 'unknown command "xyzzy"; `help` lists them'),
     ("list vm12", 'no guest "vm12"; guests are vm0 .. vm2'),
     ("pause", "pause: too few words; use: pause GUEST"),
@@ -93,6 +117,10 @@ def test_json_agrees_with_the_listing(machine):
     ("create all like=vm0", "not \"all\""),
     ("create x like=vm0 memory=3M", "memory is 3M; should be 4M to 64G"),
     ("create x like=vm0 colour=red", 'unknown "colour="'),
+    ("xl list", 'unknown command "xl"; type what follows it'),
+    ("exit", 'did you mean "shutdown"?'),
+    ("create x like=vm0 mem=8M", 'unknown "mem="; did you mean "memory="?'),
+    ("create x like=vm0 min=2M min=4M", '"min=4M" is given twice'),
     ("create x like=vm0 shares=0", "shares=0; 1 to 100000"),
     ("create x like=vm0 max=6M min=7M", "min is 7M, more than max, 6M"),
     ("create x like=vm0 max=12M", "max is 12M, more than memory, 8M"),
@@ -218,8 +246,20 @@ def test_completion(machine):
     assert "up " in machine.cmd("upt\t")
     assert "vm1" in machine.cmd("list v\t1")
     machine.child.send("mem-\t")
-    machine.wait("mem-set  mem-max  mem-audit  mem-why  mem-state  \r\naerostat> mem-", exact=True)
+    machine.wait("mem-set  mem-max  mem-why  mem-state  mem-audit  \r\naerostat> mem-", exact=True)
     assert "vm0: 8M" in machine.cmd("\x15mem-set vm0 8M")
+
+
+@pytest.mark.parametrize("keys, words", [
+    ("mem-set ", "vm0  vm1  vm2  all"),
+    ("swap o", "on  off"),
+    ("disk-fault 1 ", "read  write  corrupt  delay  off"),
+    ("driver-fault vm0 ", "dead  off"),
+    ("create x m", "memory=  min=  max="),
+    ("create x like=", "vm0  vm1  vm2  late"),
+])
+def test_tab_lists_what_may_stand_there(machine, keys, words):
+    assert words in [text.strip() for text in machine.type(keys + "\t\x15")]
 
 
 def test_audit_last(machine):

@@ -3,6 +3,7 @@
 
 #include "tests/fake/hv.h"
 #include "tests/fake/toy.h"
+#include "vmm/base/log.h"
 #include "vmm/console.h"
 #include "vmm/overcommit.h"
 
@@ -78,6 +79,12 @@ static void mistakes(void **state)
 		{ "frobnicate", "unknown command \"frobnicate\"; `help` lists them" },
 		{ "help frob", "unknown command \"frob\"" },
 		{ "list vm12", "no guest \"vm12\"; guests are vm0 .. vm1" },
+		{ "xl list", "unknown command \"xl\"; type what follows it" },
+		{ "exit", "did you mean \"shutdown\"?" },
+		{ "?", "did you mean \"help\"?" },
+		{ "vcpu", "did you mean \"vcpu-list\"?" },
+		{ "ls", "did you mean \"list\"?" },
+		{ "q", "`help` lists them" },
 		{ "list -x", "no such option; use: list [GUEST] [-j]" },
 		{ "list a b", "too many words; use: list" },
 		{ "pause", "too few words; use: pause GUEST" },
@@ -104,6 +111,14 @@ static void mistakes(void **state)
 		{ "create x like=vm0 shares=0", "shares=0; 1 to 100000" },
 		{ "create x like=vm0 colour=red", "unknown \"colour=\"" },
 		{ "create x like=vm0 colour", "\"colour\"; use memory=" },
+		{ "create x like=vm0 mem=8M", "unknown \"mem=\"; did you mean \"memory=\"?" },
+		{ "create x like=vm0 share=8", "unknown \"share=\"; did you mean \"shares=\"?" },
+		{ "create x like=vm0 like=vm1", "\"like=vm1\" is given twice; keep one" },
+		{ "create x like=vm0 min=4M max=8M min=5M", "\"min=5M\" is given twice" },
+		{ "mem-why", "too few words; use: mem-why GUEST|all [-j]" },
+		{ "info now", "info: too many words; use: info [-j]\n" },
+		{ "shutdown vm0", "shutdown: too many words; use: shutdown\n" },
+		{ "debug", "debug: not in this configuration" },
 		{ "create x like=vm0 memory=64M min=40M", "its min of 40M cannot be guaranteed" },
 		{ "vcpu-list vm9", "no guest \"vm9\"" },
 		{ "vcpu-pin vm0 0", "too few words; use: vcpu-pin GUEST VCPU|all CPUS|all" },
@@ -126,6 +141,38 @@ static void mistakes(void **state)
 	assert_int_equal(guest_count(), 2);
 	says("", "");
 	says("   ", "");
+}
+
+/* Of a line with -j a mistake is an object, too, whatever the command. */
+static void json_mistakes(void **state)
+{
+	static const char *const t[][2] = {
+		{ "lst -j", "{\"error\":\"unknown command \\\"lst\\\"; did you mean \\\"list\\\"?\"}\n" },
+		{ "-j list", "{\"error\":\"unknown command \\\"-j\\\"; `help` lists them\"}\n" },
+		{ "list vm9 -j", "{\"error\":\"no guest \\\"vm9\\\"; guests are vm0 .. vm1 (`list`)\"}\n" },
+		{ "list -j a b", "{\"error\":\"list: too many words; use: list [GUEST] [-j]\"}\n" },
+		{ "stats vm9 -j", "{\"error\":\"no guest \\\"vm9\\\"; guests are vm0 .. vm1 (`list`)\"}\n" },
+		{ "balloon vm9 -j", "{\"error\":\"no guest \\\"vm9\\\"; guests are vm0 .. vm1 (`list`)\"}\n" },
+		{ "vcpu-list vm9 -j", "{\"error\":\"no guest \\\"vm9\\\"; guests are vm0 .. vm1 (`list`)\"}\n" },
+		{ "sched vm0 0 -j", "{\"error\":\"sched: cpu-shares \\\"0\\\"; 1 to 100000\"}\n" },
+		{ "mem-why -j", "{\"error\":\"mem-why: too few words; use: mem-why GUEST|all [-j]\"}\n" },
+		{ "mem-why vm9 -j", "{\"error\":\"no guest \\\"vm9\\\"; guests are vm0 .. vm1 (`list`)\"}\n" },
+		{ "pause vm0 -j", "{\"error\":\"pause: it takes no -j; use: pause GUEST\"}\n" },
+		{ "create x like=vm0 -j", "{\"error\":\"create: it takes no -j; use: create NAME" },
+		{ "debug scrub -j", "{\"error\":\"debug: not in this configuration;" },
+		{ "list \"vm0 -j", "{\"error\":\"a quote (\\\") has no end\"}\n" },
+		{ "-j 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17", "{\"error\":\"too many words\"}\n" },
+	};
+
+	(void)state;
+	for (size_t i = 0; i < ARRAY_COUNT(t); i++) {
+		const char *text = cmd(t[i][0]);
+
+		if (strncmp(text, t[i][1], strlen(t[i][1])) || strchr(text, '\n')[1])
+			fail_msg("`%s` should say %s and said %s", t[i][0], t[i][1], text);
+	}
+	assert_int_equal(guest_find("vm0")->state, GUEST_RUNNING);
+	error("list vm9", "no guest"); /* the next line is for people again */
 }
 
 /* The braces, brackets and quotes of one line agree; Python's parser checks the rest in the machine. */
@@ -155,7 +202,8 @@ static void is_json(const char *line)
 static void listings(void **state)
 {
 	static const char *const t[] = { "list", "list vm1", "info", "stats", "stats vm0", "balloon",
-		"balloon vm1", "mem-audit", "uptime", "cpus", "vcpu-list", "vcpu-list vm1", "sched", "sched vm0" };
+		"balloon vm1", "mem-audit", "uptime", "cpus", "vcpu-list", "vcpu-list vm1", "sched", "sched vm0",
+		"mem-why vm0", "mem-why all", "mem-state", "disks" };
 	char line[32];
 
 	(void)state;
@@ -165,8 +213,8 @@ static void listings(void **state)
 		const char *text = cmd(t[i]);
 		assert_true(*text && strncmp(text, "error", 5));
 		for (const char *end; (end = strchr(text, '\n')); text = end + 1)
-			if (end - text > 100)
-				fail_msg("`%s` has a line of %td columns", t[i], end - text);
+			if (end - text > 100 || (end > text && end[-1] == ' '))
+				fail_msg("`%s` has a line of %td columns, or blanks at its end", t[i], end - text);
 	}
 	says("list", "Name               ID    Mem  VCPUs State     Time(s)   Target  Balloon     Used\nvm0 ");
 	says("mem-audit", "audit: clean (");
@@ -174,10 +222,64 @@ static void listings(void **state)
 	says("policy-trace 0", "the next 0 steps");
 	says("policy-trace 10001", "error: policy-trace: should be a number of steps, 0 to 10000");
 	says("policy-trace soon", "error: policy-trace: should be");
-	says("help", "mem-set GUEST|all SIZE");
-	says("help pause", "pause GUEST");
+	log_warn("a \"word\"");
+	cmd("");
+	is_json("dmesg -j");
+	says("dmesg -j", "warning: a \\\"word\\\"\"]}\n");
+	says("sched vm0 700 -j", "\"cpu_shares\":700");
+	assert_string_equal(cmd("sched vm0 1000"), "");
 	says("uptime", "up ");
 	cmd("dmesg");
+}
+
+/* A line a guest, the columns under their names; -j has what `mem-why GUEST -j` has of each. */
+static void why_of_all(void **state)
+{
+	(void)state;
+	says("mem-why all", "Name              Mem-set   Should    Holds  Reached  Because\n"
+			    "vm0                   16M      16M ");
+	says("mem-why all", "\nvm1                   16M      16M ");
+	says("mem-why all -j", "{\"guests\":[{\"name\":\"vm0\",\"memory_kib\":16384,");
+	says("mem-why all -j", "},{\"name\":\"vm1\",");
+	says("mem-why vm1 -j", "{\"name\":\"vm1\",\"memory_kib\":16384,");
+}
+
+/* Names up to the longest that may be keep the columns where their headings are. */
+static void long_names(void **state)
+{
+	static const char *const t[] = { "list", "balloon", "vcpu-list", "sched", "mem-why all" };
+
+	(void)state;
+	cmd("create a-name-of-23-letters-ok like=vm1");
+	for (size_t i = 0; i < ARRAY_COUNT(t); i++) {
+		const char *text = cmd(t[i]), *head = strstr(text, "Name   ");
+
+		assert_non_null(head);
+		const char *row = strstr(text, "\na-name-of-23-letters-ok ");
+
+		assert_non_null(row);
+		size_t column = strspn(head + 4, " ") + 4; /* of the second heading, which stands right */
+		column += strcspn(head + column, " ");
+		assert_true(row[column] != ' ' && (row[1 + column] == ' '));
+	}
+	assert_string_equal(cmd("destroy a-name-of-23-letters-ok"), "");
+}
+
+static void help(void **state)
+{
+	(void)state;
+	says("help", "Guests\n  list [GUEST]              guests: memory,");
+	says("help", "\nMemory\n  mem-set GUEST|all SIZE    set a guest's memory");
+	says("help", "\n  vcpu-pin GUEST VCPU|all CPUS|all\n                            which processors");
+	says("help pause", "pause GUEST\n    stop a guest's processors\n");
+	says("help info", "info [-j]\n");
+	says("pause -h", "pause GUEST\n    stop");
+	says("list vm9 --help", "list [GUEST] [-j]\n");
+	says("help debug", "; needs debug; in the configuration\n");
+	const char *text = cmd("help");
+	for (const char *end; (end = strchr(text, '\n')); text = end + 1)
+		if (end - text > 79)
+			fail_msg("help has a line of %td columns: %.*s", end - text, (int)(end - text), text);
 }
 
 static void life(void **state)
@@ -227,7 +329,7 @@ static void memory(void **state)
 	cmd("unpause vm0");
 	says("mem-why vm1", "vm1 should hold ");
 	says("mem-why vm0 -j", "\"limit\":\"");
-	says("mem-state", "rung ");
+	says("mem-state", "Rung ");
 	says("mem-state -j", "{\"name\":\"compress\",\"pages\":0,\"ticks\":0}");
 	error("swap off", "swap: there is none");
 	says("mem-max vm0 8M", "vm0: never more than 8M; it holds ");
@@ -320,9 +422,26 @@ static void completion(void **state)
 	says("upt\t", "up ");
 	assert_non_null(strstr(fake_serial_out, "uptime "));
 	says("list v\t1", "vm1 ");
-	says("mem-\t", "mem-set  mem-max  mem-audit");
+	says("list \t\t", "vm0  vm1  \n"); /* no `all` here */
+	says("mem-\t", "mem-set  mem-max  mem-why  mem-state  mem-audit  \n");
 	says("help unp\t", "unpause GUEST");
-	error("create la\tx", "use memory=");
+	says("mem-why a\t", "Name "); /* all */
+	says("mem-set \t", "vm0  vm1  all  \n");
+	says("vcpu-pin vm0 a\ta\t", ""); /* all all */
+	assert_non_null(strstr(fake_serial_out, "vcpu-pin vm0 all all "));
+	says("swap o\t", "on  off  \n");
+	says("driver-fault vm0 \t", "dead  off  \n");
+	says("disk-fault 0 \t", "read  write  corrupt  delay  off  \n");
+	says("create \t", ": id "); /* late: what is not here */
+	says("create x \t", "like=  memory=  min=  max=  shares=  disk=  cmdline=  \n");
+	says("create x like=\t", "vm0  vm1  late  \n");
+	error("create x like=vm1 me\t3M", "memory is 3M");
+	error("create x like=l\tcolour", "\"colour\"; use memory=");
+	says("list -\t", "{\"guests\":");
+	error("pause -\t", "no guest \"-\""); /* takes no -j */
+	says("help \t", "\n"); /* more than a row of them */
+	for (const char *s = strstr(fake_serial_out, "list"), *end; (end = strstr(s, "\r\n")); s = end + 2)
+		assert_true(end - s < 80);
 }
 
 static void the_end(void **state)
@@ -340,7 +459,11 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup_teardown(mistakes, setup, teardown),
+		cmocka_unit_test_setup_teardown(json_mistakes, setup, teardown),
 		cmocka_unit_test_setup_teardown(listings, setup, teardown),
+		cmocka_unit_test_setup_teardown(why_of_all, setup, teardown),
+		cmocka_unit_test_setup_teardown(long_names, setup, teardown),
+		cmocka_unit_test_setup_teardown(help, setup, teardown),
 		cmocka_unit_test_setup_teardown(life, setup, teardown),
 		cmocka_unit_test_setup_teardown(memory, setup, teardown),
 		cmocka_unit_test_setup_teardown(guest_console, setup, teardown),

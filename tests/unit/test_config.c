@@ -258,15 +258,23 @@ static void test_share(void **state)
 static void test_bad_top(void **state)
 {
 	(void)state;
-	begin(), TEXT("pol", "1M"), bad("pol", "unknown property; known: compatible pool");
+	begin(), TEXT("pol", "1M"), bad("pol", "unknown property; did you mean \"pool\"?");
+	begin(), TEXT("colour", "red"), bad("colour", "unknown property; known: compatible pool");
+	begin(), TEXT("memory", "16M"), bad("node /, memory", "belongs in a guest's node");
+	begin(), TEXT("disk", "16M"), bad("node /, disk", "belongs in a guest's node");
+	begin(), CELL("index", 1), bad("node /, index", "belongs in the disk node");
 	begin(), TEXT("pool", "much"), bad("pool", "not a size");
 	begin(), TEXT("pool", "9999999T"), bad("pool", "too large");
 	begin(), TEXT("pool", "1M"), bad("pool", "less than twice the reserve");
 	begin(), fdt_property(blob, "pool", "12", 2), bad("pool", "should be one string");
 	begin(), TEXT("debug", "yes"), bad("debug", "takes no value");
-	begin(), NODE("gests"), END, bad("gests", "unknown node");
+	begin(), NODE("gests"), END, bad("gests", "unknown node; did you mean \"guests\"?");
+	begin(), NODE("memory"), END, bad("memory", "unknown node; / holds disk and guests");
 	begin(), NODE("guests"), TEXT("memory", "16M"), END,
-		bad("node guests, memory", "unknown property; known: none");
+		bad("node guests, memory", "belongs in a guest's node");
+	begin(), NODE("guests"), CELL("colour", 1), END,
+		bad("node guests, colour", "unknown property; known: none");
+	begin(), NODE("disk"), CELL("idx", 1), END, bad("disk, idx", "did you mean \"index\"?");
 	begin(), NODE("disk"), CELL("index", 8), END, bad("disk, index", "should be 0 to 7");
 	begin(), NODE("disk"), TEXT("index", "first"), END, bad("disk, index", "one number");
 	fdt_create(blob, sizeof(blob));
@@ -301,7 +309,11 @@ static void test_bad_guest(void **state)
 	guest("g"), TEXT("memory", "8M"), CELL("share", 1), bad_guest("share", "one string");
 	guest("g"), TEXT("memory", "8M"), CELL("count", 0), bad_guest("count", "1 to 64");
 	guest("g"), TEXT("memory", "8M"), CELL("count", 65), bad_guest("count", "1 to 64");
-	guest("g"), TEXT("memory", "8M"), TEXT("mem", "8M"), bad_guest("node g, mem", "unknown property");
+	guest("g"), TEXT("memory", "8M"), TEXT("mem", "8M"), bad_guest("node g, mem", "did you mean \"memory\"?");
+	guest("g"), TEXT("memory", "8M"), CELL("cpu-share", 8), bad_guest("node g, cpu-share", "did you mean \"cpu-shares\"?");
+	guest("g"), TEXT("memory", "8M"), FLAG("no-auto"), bad_guest("node g, no-auto", "did you mean \"noauto\"?");
+	guest("g"), TEXT("swap", "8M"), bad_guest("node g, swap", "belongs in /, the top level");
+	guest("g"), TEXT("colour", "red"), bad_guest("node g, colour", "unknown property; known: count memory");
 	guest("g"), TEXT("memory", "8M"), NODE("sub"), END, bad_guest("node g", "no nodes below");
 	guest("9"), TEXT("memory", "8M"), bad_guest("node 9", "not a digit first");
 	guest("-j"), TEXT("memory", "8M"), bad_guest("node -j", "nor -");

@@ -4,7 +4,6 @@
 #include "vmm/base/lock.h"
 #include "vmm/base/string.h"
 
-#define LINE_BYTES 256
 
 /* Guarded by log_lock: bytes [total - held, total) of all that was ever logged, modulo the size. */
 static struct spinlock log_lock = SPINLOCK_INIT(LOCK_RANK_LOG);
@@ -60,7 +59,7 @@ static void store(const char *line, size_t n)
 void log_printf(enum log_level level, const char *fmt, ...)
 {
 	static const char *const mark[] = { "error: ", "", "warning: ", "", "debug: " };
-	char line[LINE_BYTES];
+	char line[LOG_LINE_BYTES];
 	uint64_t us = clock_ns ? clock_ns() / 1000 : 0;
 	va_list ap;
 
@@ -93,12 +92,12 @@ void log_printf(enum log_level level, const char *fmt, ...)
 }
 
 /* The first line that waits; its length, 0: none. */
-static size_t take_away(char line[LINE_BYTES])
+static size_t take_away(char line[LOG_LINE_BYTES])
 {
 	size_t n = 0;
 
 	spin_lock(&log_lock);
-	while (n < away_bytes && n < LINE_BYTES && (n == 0 || away[n - 1] != '\n'))
+	while (n < away_bytes && n < LOG_LINE_BYTES && (n == 0 || away[n - 1] != '\n'))
 		n++;
 	memcpy(line, away, n);
 	away_bytes -= (uint32_t)n;
@@ -109,7 +108,7 @@ static size_t take_away(char line[LINE_BYTES])
 
 void log_poll(void)
 {
-	char line[LINE_BYTES];
+	char line[LOG_LINE_BYTES];
 	size_t n;
 
 	while (__atomic_load_n(&away_bytes, __ATOMIC_RELAXED) && (n = take_away(line)))
@@ -119,13 +118,13 @@ void log_poll(void)
 
 /* The stored line at *at or the oldest behind it, which others may have overwritten meanwhile; *at is
  * then behind it. 0: none. */
-static size_t line_at(uint64_t *at, char line[LINE_BYTES])
+static size_t line_at(uint64_t *at, char line[LOG_LINE_BYTES])
 {
 	size_t n = 0;
 
 	spin_lock(&log_lock);
 	*at = MAX(*at, total - held);
-	while (*at < total && n < LINE_BYTES) {
+	while (*at < total && n < LOG_LINE_BYTES) {
 		line[n] = ring_at((*at)++);
 		if (line[n++] == '\n')
 			break;
@@ -136,7 +135,7 @@ static size_t line_at(uint64_t *at, char line[LINE_BYTES])
 
 void log_replay(void (*emit)(void *ctx, const char *line, size_t bytes), void *ctx)
 {
-	char line[LINE_BYTES];
+	char line[LOG_LINE_BYTES];
 	uint64_t at = 0;
 	size_t n;
 

@@ -12,6 +12,7 @@
 enum log_level { LOG_ERR, LOG_NOTE, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
 #define LOG_RING_BYTES 32768u
+#define LOG_LINE_BYTES 256u /* a longer line is cut */
 
 void log_printf(enum log_level level, const char *fmt, ...) PRINTF(2, 3);
 
