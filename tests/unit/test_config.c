@@ -131,6 +131,12 @@ static void root_property(const char *name, const char *text, uint32_t cell)
 		assert_int_equal(CELL(name, cell), 0);
 }
 
+static void bad_disk_fault(const char *value, const char *why)
+{
+	root_property("disk-fault", value, 0);
+	bad("disk-fault", why);
+}
+
 static void test_tax_and_sampling(void **state)
 {
 	static const char *const ways[] = { "accessed", "invalidate", "off" };
@@ -144,22 +150,14 @@ static void test_tax_and_sampling(void **state)
 		assert_int_equal(finish(), OK);
 		assert_true(c.tax_percent == tax);
 	}
-	root_property("disk-fault", "read 5", 0);
-	bad("disk-fault", "needs a disk");
-	root_property("disk-fault", "melt 5", 0);
-	bad("disk-fault", "unknown \"melt\"; there are: read, write, corrupt");
-	root_property("disk-fault", "delay 5", 0);
-	bad("disk-fault", "use: read N");
-	root_property("disk-fault", "read 5 6 7 8", 0);
-	bad("disk-fault", "use: read N");
-	root_property("disk-fault", " ", 0);
-	bad("disk-fault", "use: read N");
-	root_property("disk-fault", "write 1000001", 0);
-	bad("disk-fault", "use a number up to 1000000");
-	root_property("disk-fault", "delay 5 60001", 0);
-	bad("disk-fault", "use a number up to 60000");
-	root_property("disk-fault", "read 1                                                   ", 0);
-	bad("disk-fault", "is longer than 47");
+	bad_disk_fault("read 5", "needs a disk");
+	bad_disk_fault("melt 5", "unknown \"melt\"; there are: read, write, corrupt");
+	bad_disk_fault("delay 5", "use: read N");
+	bad_disk_fault("read 5 6 7 8", "use: read N");
+	bad_disk_fault(" ", "use: read N");
+	bad_disk_fault("write 1000001", "use a number up to 1000000");
+	bad_disk_fault("delay 5 60001", "use a number up to 60000");
+	bad_disk_fault("read 1                                                   ", "is longer than 47");
 	root_property("tax", NULL, 100);
 	bad("tax", "is 100; should be 0 to 99");
 	for (uint32_t way = 0; way < 3; way++) {
@@ -310,7 +308,8 @@ static void test_bad_guest(void **state)
 	guest("g"), TEXT("memory", "8M"), CELL("count", 0), bad_guest("count", "1 to 64");
 	guest("g"), TEXT("memory", "8M"), CELL("count", 65), bad_guest("count", "1 to 64");
 	guest("g"), TEXT("memory", "8M"), TEXT("mem", "8M"), bad_guest("node g, mem", "did you mean \"memory\"?");
-	guest("g"), TEXT("memory", "8M"), CELL("cpu-share", 8), bad_guest("node g, cpu-share", "did you mean \"cpu-shares\"?");
+	guest("g"), TEXT("memory", "8M"), CELL("cpu-share", 8),
+		bad_guest("node g, cpu-share", "did you mean \"cpu-shares\"?");
 	guest("g"), TEXT("memory", "8M"), FLAG("no-auto"), bad_guest("node g, no-auto", "did you mean \"noauto\"?");
 	guest("g"), TEXT("swap", "8M"), bad_guest("node g, swap", "belongs in /, the top level");
 	guest("g"), TEXT("colour", "red"), bad_guest("node g, colour", "unknown property; known: count memory");

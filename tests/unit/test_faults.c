@@ -10,14 +10,13 @@
 #include "mm/heap.h"
 #include "mm/merge.h"
 #include "mm/share.h"
-#include "mm/swap.h"
 #include "mm/zstore.h"
 #include "tests/fake/hv.h"
+#include "tests/unit/swap_disk.h"
 #include "vmm/exit.h"
 
 #define POOL    6144u
 #define SLOTS   1024u
-#define PENDING 32u
 #define FIRST   1024u /* gfns of the test's pages, and how many */
 #define PAGES   96u
 #define CALLS   900u /* a gfn: arguments of hypercalls */
@@ -26,34 +25,7 @@
 static char error[CONFIG_ERROR_BYTES];
 static struct guest *peer;
 static uint64_t heap_before;
-
-/* ---- a disk ------------------------------------------------------------------------------------ */
-
-static uint8_t disk[SLOTS][PAGE_BYTES];
-static uint8_t buffers[SWAP_BUFFERS * SWAP_GROUP][PAGE_BYTES] __attribute__((aligned(4096)));
-static struct swap_io *pending[PENDING];
-static uint32_t pending_count;
 static uint8_t hints[4][PAGE_BYTES] __attribute__((aligned(4096)));
-
-static status_t take(struct swap_io *io)
-{
-	assert_true(pending_count < PENDING);
-	pending[pending_count++] = io;
-	return OK;
-}
-
-static void answer(void)
-{
-	while (pending_count) {
-		struct swap_io *io = pending[--pending_count];
-
-		if (io->write)
-			memcpy(disk[io->first], io->buf, io->count * PAGE_BYTES);
-		else
-			memcpy(io->buf, disk[io->first], io->count * PAGE_BYTES);
-		swap_done(io, OK);
-	}
-}
 
 /* ---- what a guest does ------------------------------------------------------------------------- */
 
@@ -361,7 +333,7 @@ static int setup(void **state)
 	(void)state;
 	fake_hv_start(POOL);
 	if (p2m_scratch_init(1) != OK || compress_init(1) != OK || zstore_init(POOL / 4) != OK ||
-		swap_init(SLOTS, buffers, take) != OK)
+		swap_init(SLOTS, buffers, submit) != OK)
 		return 1;
 	share_init(hints, sizeof(hints) / PAGE_BYTES, 42);
 	struct config_guest c = fake_hv_config("peer", 16);

@@ -26,6 +26,16 @@ static void setup(uint32_t count, uint64_t used)
 	pool = (struct policy_pool){ .pool_pages = POOL, .emergency_pages = 256 };
 }
 
+/* Four that hold four times what there is, with a tax on what is idle. */
+static void setup_taxed(void)
+{
+	setup(4, 4096);
+	for (uint32_t i = 0; i < n; i++)
+		g[i].memory_pages = g[i].max_pages = g[i].operator_pages = g[i].used_pages =
+			g[i].in_use_pages = 16384;
+	pool.tax_percent = 75;
+}
+
 static void step(void)
 {
 	policy_step(&pool, g, n, scratch, &plan);
@@ -308,11 +318,7 @@ static void test_store_counts(void **state)
 static void test_who_stands_still_is_not_taxed(void **state)
 {
 	(void)state;
-	setup(4, 4096);
-	for (uint32_t i = 0; i < n; i++)
-		g[i].memory_pages = g[i].max_pages = g[i].operator_pages = g[i].used_pages =
-			g[i].in_use_pages = 16384;
-	pool.tax_percent = 75;
+	setup_taxed();
 	g[0].active_pages = 1000;
 	g[0].stalled_permille = 250; /* 3 W + 1000 + (W - 1000) (1/4 + 3/8) = 15104 */
 	step();
@@ -391,11 +397,7 @@ static void test_idle_guest_is_not_short(void **state)
 static void test_pressure_lifts_the_tax(void **state)
 {
 	(void)state;
-	setup(4, 4096);
-	for (uint32_t i = 0; i < n; i++)
-		g[i].memory_pages = g[i].max_pages = g[i].operator_pages = g[i].used_pages =
-			g[i].in_use_pages = 16384;
-	pool.tax_percent = 75;
+	setup_taxed();
 	g[0].active_pages = 0;
 	g[0].used_pages = g[0].in_use_pages = 3000;
 	step();
