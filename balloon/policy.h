@@ -4,8 +4,8 @@
  * inputs give the same plan. All in pages of 4 KiB. docs/policy.md has the formula and its limits.
  *
  * The state from one step to the next is the caller's: `level`, and per guest target_pages,
- * target_age_ns, over_age_ns, rate_pages, withheld_pages and limited, come from the step before. So a step can be printed as one
- * text (balloon/policy_trace.h) and made again elsewhere.
+ * target_age_ns, over_age_ns, rate_pages, withheld_pages and limited, come from the step before. So a step
+ * can be printed as one text (balloon/policy_trace.h) and made again elsewhere.
  */
 #pragma once
 
@@ -69,7 +69,8 @@ struct policy_pool {
 struct policy_target {
 	uint64_t balloon_target_pages; /* to set from now on */
 	uint64_t entitled_pages;       /* its part of the pool: what it may hold in the end */
-	uint64_t resident_limit_pages; /* frames it may hold, now, the store apart: take the rest from it; UINT64_MAX: all */
+	/* frames it may hold, now, the store apart: take the rest from it; UINT64_MAX: all */
+	uint64_t resident_limit_pages;
 	uint64_t rate_pages;     /* how far its target may run ahead of its balloon */
 	uint64_t withheld_pages; /* its balloon should be so much larger than it is asked for now */
 	bool over_target;        /* its balloon is smaller than it should be: keep since when */

@@ -31,7 +31,8 @@ static uint32_t toward(uint32_t at, uint32_t to, uint64_t elapsed_ns, uint64_t c
 {
 	uint64_t weight = ratio(elapsed_ns, elapsed_ns + constant_ns);
 
-	return at < to ? at + (uint32_t)((to - at) * weight / STALL_ONE) : at - (uint32_t)((at - to) * weight / STALL_ONE);
+	return at < to ? at + (uint32_t)((to - at) * weight / STALL_ONE) :
+			 at - (uint32_t)((at - to) * weight / STALL_ONE);
 }
 
 void stall_note(struct stall *s, uint32_t part, uint64_t elapsed_ns)

@@ -311,8 +311,8 @@ static struct reader *begin_read(const struct entry *e)
 	}
 	if (!best)
 		return NULL;
-	/* A group around it; alone where that failed, and where it is wanted for its block to be overwritten: mostly the guest
-	 * has no use for that page any more, nor for its neighbours. */
+	/* A group around it; alone where that failed, and where it is wanted for its block to be overwritten:
+	 * mostly the guest has no use for that page any more, nor for its neighbours. */
 	bool alone = e->tries || e->state == ENTRY_DOOMED;
 	uint64_t first = alone ? e->block : ALIGN_DOWN(e->block, (uint64_t)SWAP_GROUP);
 

@@ -20,7 +20,8 @@ struct audit {
 	uint64_t by_state[FRAME_STATE_COUNT];                 /* frames found */
 	uint32_t heads[BUDDY_KINDS][BUDDY_ORDERS];            /* free blocks found in the array */
 	uint64_t private_pages, tables, zero_mappings, used; /* found in the guests */
-	uint64_t compressed, swapped, dropped;               /* pages that are out; dropped: on their guest's own disk */
+	/* pages that are out; dropped: on their guest's own disk */
+	uint64_t compressed, swapped, dropped;
 	/* of SHARED frames but the zero frame: references in the guests' entries, and in the frames; the
 	 * same once more with each times a number of its frame's own: equal only if all are */
 	uint64_t shared_leaves, shared_refs, shared_leaves_sum, shared_refs_sum;

@@ -2,8 +2,8 @@
  * The auditor: proves where each page is. Walks every frame and every p2m: states sum to the
  * machine's RAM; each PRIVATE frame maps back to the gfn that maps it; SHARED refs equal the gfns
  * that map them; each object of the compressed store and each swap slot
- * belongs to exactly the page that names it; TABLE frames are exactly those reachable from a root; free lists hold exactly the
- * free frames; FREE frames are zero (all of them if `check_zero`); accounts and counters agree; the
+ * belongs to exactly the page that names it; TABLE frames are exactly those reachable from a root; free lists
+ * hold exactly the free frames; FREE frames are zero (all of them if `check_zero`); accounts and counters agree; the
  * store of compressed pages is whole (zstore_audit()).
  */
 #pragma once

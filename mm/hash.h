@@ -13,8 +13,9 @@ struct hash_key {
 };
 
 /*
- * The page under a key: SipHash-1-3 (Aumasson, Bernstein, "SipHash: a fast short-input PRF", 2012; with one round a word and three at the
- * end). For where pages are taken to be alike by it alone: who does not know the key cannot make two that are, not
- * even with a choice of both, better than by chance (2^-64). xxHash64 is not so: pairs exist that collide under half of all salts.
+ * The page under a key: SipHash-1-3 (Aumasson, Bernstein, "SipHash: a fast short-input PRF", 2012; with one
+ * round a word and three at the end). For where pages are taken to be alike by it alone: who does not know
+ * the key cannot make two that are, not even with a choice of both, better than by chance (2^-64). xxHash64
+ * is not so: pairs exist that collide under half of all salts.
  */
 uint64_t page_keyed_hash(const void *page, const struct hash_key *key);

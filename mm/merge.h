@@ -11,8 +11,8 @@
 typedef struct p2m *(*merge_p2m_fn)(uint16_t owner); /* a guest's p2m; NULL: gone */
 
 /*
- * A frame of the same content as `content`, which is that of page `gfn` of `p`, compared in full; a reference to it is the
- * caller's. A page that is found is made SHARED first. MFN_NONE: there is none. `content` may be in a held
+ * A frame of the same content as `content`, which is that of page `gfn` of `p`, compared in full; a reference
+ * to it is the caller's. A page that is found is made SHARED first. MFN_NONE: there is none. `content` may be in a held
  * page: then what is said of it is true only if it is settled.
  */
 mfn_t merge_find(struct p2m *p, gfn_t gfn, const void *content, merge_p2m_fn p2m_of);
@@ -26,7 +26,7 @@ enum merge_result {
 	MERGE_BUSY,    /* it looked like another, but differs, or was touched meanwhile */
 };
 /*
- * Looks at one page. While it is hashed it may change: what comes of that is a hint and no more. `large`: pages in 2 MiB leaves,
- * too; the leaf is broken if an equal page is found. *next: where to look next.
+ * Looks at one page. While it is hashed it may change: what comes of that is a hint and no more. `large`:
+ * pages in 2 MiB leaves, too; the leaf is broken if an equal page is found. *next: where to look next.
  */
 enum merge_result merge_page(struct p2m *p, gfn_t gfn, bool large, merge_p2m_fn p2m_of, gfn_t *next);

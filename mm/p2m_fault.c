@@ -141,8 +141,8 @@ static enum p2m_fault_result bring_in(struct p2m *p, gfn_t gfn, uint32_t access)
 
 /*
  * The guest fetches from a 2 MiB leaf, where those are not executable: its pages are mapped one by one from now on. The
- * table stays, or else the next to complete it (another page of it that comes back, mm/p2m_gather.c) would have the guest
- * fault for ever. It goes with what it maps: when all of it is ballooned, or with the guest.
+ * table stays, or else the next to complete it (another page of it that comes back, mm/p2m_gather.c) would
+ * have the guest fault for ever. It goes with what it maps: when all of it is ballooned, or with the guest.
  */
 static enum p2m_fault_result break_to_execute(struct p2m *p, gfn_t gfn, struct p2m_slot s, uint32_t access)
 {

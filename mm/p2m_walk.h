@@ -45,8 +45,9 @@ static inline enum p2m_state entry_state(uint64_t e)
 		entry_present(e) ? e >> SLAT_SW_SHIFT & 7 : e >> ENTRY_STATE_SHIFT & 15);
 }
 /*
- * Of what is out; inverted. Some processors read, ahead of the fault, by the address in an entry that is not present (Intel,
- * "L1 Terminal Fault"): a frame's number, a slot's or a handle's is then one that no memory has, as Linux does it.
+ * Of what is out; inverted. Some processors read, ahead of the fault, by the address in an entry that is not
+ * present (Intel, "L1 Terminal Fault"): a frame's number, a slot's or a handle's is then one that no memory
+ * has, as Linux does it.
  */
 static inline uint64_t entry_payload(uint64_t e)
 {
@@ -201,8 +202,8 @@ uint64_t *p2m_held_entry(struct p2m *p, const struct evict_page *page, mfn_t *ta
  */
 status_t p2m_unshare(struct p2m *p, gfn_t gfn, uint64_t *entry, mfn_t table, uint32_t frame_flags, bool whole)
 	MUST_CHECK;
-/* An entry that was SHARED has been cleared: its reference goes back after the next flush. In a batch that is its end's,
- * unless many come together; else p2m_flush_late() follows. Lock held. */
+/* An entry that was SHARED has been cleared: its reference goes back after the next flush. In a batch that is
+ * its end's, unless many come together; else p2m_flush_late() follows. Lock held. */
 void p2m_drop_shared(struct p2m *p, mfn_t mfn);
 void p2m_flush_late(struct p2m *p);
 /* Its content to `page` (4 KiB), as it stays where it is: ERR_BUSY, ERR_IO; ERR_NOENT: it moved meanwhile. */

@@ -253,8 +253,9 @@ enum reclaim_limit reclaim_step(
 		uint64_t start = o->clock();
 
 		/*
-		 * It may stand in the ring twice: touched, and held again. What counts is what it is now: from here to settle()
-		 * only merge_find() holds pages, and leaves none held, so that one written to meanwhile is not IN_FLIGHT then.
+		 * It may stand in the ring twice: touched, and held again. What counts is what it is now:
+		 * from here to settle() only merge_find() holds pages, and leaves none held, so that one
+		 * written to meanwhile is not IN_FLIGHT then.
 		 */
 		if (!put_away(p, o, e, &b.rung[b.count], &limit)) {
 			if (limit != RECLAIM_FULL)
@@ -269,7 +270,8 @@ enum reclaim_limit reclaim_step(
 		b.ticks[b.count] = o->clock() - start;
 		spent += b.ticks[b.count++];
 		forget_oldest(r);
-		/* It is mapped still: could be written to, and be made SHARED again in that frame by the next merge_find(). */
+		/* It is mapped still: could be written to, and be made SHARED again in that frame by the next
+		 * merge_find(). */
 		if (e->shared || (room && o->most_ticks && spent >= o->most_ticks))
 			break;
 	}

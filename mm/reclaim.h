@@ -56,7 +56,8 @@ struct reclaim_order {
 	uint64_t rest_ticks; /* pages lie held for so long before they go; 0: at once */
 	bool drop, compress, swap; /* allowed */
 	uint64_t (*clock)(void); /* ticks */
-	uint64_t most_ticks; /* a step that found room for a page ends after so long: others wait for this CPU; 0: no bound */
+	/* a step that found room for a page ends after so long: others wait for this CPU; 0: no bound */
+	uint64_t most_ticks;
 	merge_p2m_fn p2m_of;     /* for sharing, as far as the guest's p2m allows it; NULL: none */
 };
 

@@ -170,10 +170,10 @@ static void show_paging(struct guest *g)
 
 	swap_counts(&s);
 	alias_counts(&d);
-	console_printf("at %lu; read_out %lu overwritten %lu expanded %lu swapped_in %lu dropped %lu broken %lu; its disk: read %lu "
-		       "written %lu; swap: read %lu written %lu; dropped: read %lu\n", platform_tsc(), p->read_out,
-		p->overwritten, p->fault_expand, p->fault_swap_in, d.taken, d.broken, g->disk.read_sectors / 8,
-		g->disk.write_sectors / 8, s.read_pages, s.written_pages, d.read_pages);
+	console_printf("at %lu; read_out %lu overwritten %lu expanded %lu swapped_in %lu dropped %lu broken %lu; "
+		       "its disk: read %lu written %lu; swap: read %lu written %lu; dropped: read %lu\n",
+		platform_tsc(), p->read_out, p->overwritten, p->fault_expand, p->fault_swap_in, d.taken, d.broken,
+		g->disk.read_sectors / 8, g->disk.write_sectors / 8, s.read_pages, s.written_pages, d.read_pages);
 }
 
 void debug_paging(const struct command_args *a)

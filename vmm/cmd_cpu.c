@@ -116,8 +116,8 @@ static void vcpu_row(const struct guest *g, uint32_t i)
 
 	if (has_cpu(s))
 		fmt_snprintf(cpu, sizeof(cpu), "%u", vcpu_cpu(v));
-	console_printf("%-*s %5u %5u %4s  %-5s %8lu.%lu  %s\n", command_name_columns(), g->config.name, g->id, i, cpu, letters(v, s),
-		ms / 1000, ms % 1000 / 100,
+	console_printf("%-*s %5u %5u %4s  %-5s %8lu.%lu  %s\n", command_name_columns(), g->config.name,
+		g->id, i, cpu, letters(v, s), ms / 1000, ms % 1000 / 100,
 		format_cpus(affinity, sizeof(affinity), v->fair.cpus, platform_cpu_count()));
 }
 
@@ -150,8 +150,8 @@ void cmd_vcpu_list(const struct command_args *a)
 		command_json_begin(&j);
 		json_array(&j, "vcpus");
 	} else {
-		console_printf("%-*s %5s %5s %4s  %-5s %10s  %s\n", command_name_columns(), "Name", "ID", "VCPU", "CPU", "State",
-			"Time(s)", "Affinity");
+		console_printf("%-*s %5s %5s %4s  %-5s %10s  %s\n", command_name_columns(), "Name", "ID",
+			"VCPU", "CPU", "State", "Time(s)", "Affinity");
 	}
 	for (; g; g = a->count ? NULL : guest_next(g))
 		for (uint32_t i = 0; i < g->vcpu_count; i++) {
@@ -214,8 +214,8 @@ static void sched_row(struct json *j, const struct guest *g)
 	for (uint32_t i = 0; i < g->vcpu_count; i++)
 		ms += to_ms(g->vcpu[i].cpu_tsc);
 	if (!j) {
-		console_printf("%-*s %5u %8u %6u %10u %8lu.%lu\n", command_name_columns(), g->config.name, g->id, g->config.cpu_shares,
-			g->vcpu_count, g->vcpu[0].fair.weight, ms / 1000, ms % 1000 / 100);
+		console_printf("%-*s %5u %8u %6u %10u %8lu.%lu\n", command_name_columns(), g->config.name, g->id,
+			g->config.cpu_shares, g->vcpu_count, g->vcpu[0].fair.weight, ms / 1000, ms % 1000 / 100);
 		return;
 	}
 	json_object(j, NULL);
@@ -252,8 +252,8 @@ void cmd_sched(const struct command_args *a)
 	} else {
 		console_printf("weighted fair, slice %u us, %u CPU%s\n", SCHED_SLICE_US, platform_cpu_count(),
 			platform_cpu_count() == 1 ? "" : "s");
-		console_printf("%-*s %5s %8s %6s %10s %10s\n", command_name_columns(), "Name", "ID", "Shares", "VCPUs", "Each-VCPU",
-			"Time(s)");
+		console_printf("%-*s %5s %8s %6s %10s %10s\n", command_name_columns(), "Name", "ID", "Shares",
+			"VCPUs", "Each-VCPU", "Time(s)");
 	}
 	for (; g; g = a->count ? NULL : guest_next(g))
 		sched_row(a->json ? &j : NULL, g);

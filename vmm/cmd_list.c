@@ -123,12 +123,12 @@ void cmd_list(const struct command_args *a)
 		command_json_end(&j);
 		return;
 	}
-	console_printf("%-*s %4s %6s %6s %-6s %10s %8s %8s %8s\n", command_name_columns(), "Name", "ID", "Mem", "VCPUs", "State",
-		"Time(s)", "Target", "Balloon", "Used");
+	console_printf("%-*s %4s %6s %6s %-6s %10s %8s %8s %8s\n", command_name_columns(), "Name", "ID",
+		"Mem", "VCPUs", "State", "Time(s)", "Target", "Balloon", "Used");
 	(void)each(a, list_one, &t);
 	if (!a->count)
-		console_printf("%-*s %4u %6s %6s %-6s %10s %8s %8s %8s\n", command_name_columns(), "total", guest_count(),
-			pages_text(m, t.memory), "", "", "", pages_text(g, t.target),
+		console_printf("%-*s %4u %6s %6s %-6s %10s %8s %8s %8s\n", command_name_columns(), "total",
+			guest_count(), pages_text(m, t.memory), "", "", "", pages_text(g, t.target),
 			pages_text(b, t.balloon), pages_text(u, t.used));
 }
 
@@ -145,10 +145,11 @@ static void balloon_row(const struct guest *g)
 	char t[16], a[16], o[16], v[16], c[16];
 	uint64_t now = platform_ns(), active = sampling_active_pages(g), available = b->stats[AERO_STAT_AVAILABLE];
 
-	console_printf("%-*s %8s %8s %8s %8s %-10s %8s", command_name_columns(), g->config.name, pages_text(o, b->operator_pages),
-		pages_text(t, b->target_pages), pages_text(a, balloon_actual_pages(b)),
-		active == UINT64_MAX ? "-" : pages_text(c, active), driver_says(b), b->stats_ns && available != AERO_STAT_UNKNOWN ?
-		format_size(v, sizeof(v), available) : "-");
+	console_printf("%-*s %8s %8s %8s %8s %-10s %8s", command_name_columns(), g->config.name,
+		pages_text(o, b->operator_pages), pages_text(t, b->target_pages),
+		pages_text(a, balloon_actual_pages(b)),
+		active == UINT64_MAX ? "-" : pages_text(c, active), driver_says(b),
+		b->stats_ns && available != AERO_STAT_UNKNOWN ? format_size(v, sizeof(v), available) : "-");
 	if (b->stats_ns)
 		console_printf(" %4lu.%lus ago", (now - b->stats_ns) / 1000000000,
 			(now - b->stats_ns) % 1000000000 / 100000000);

@@ -216,6 +216,6 @@ void cmd_debug(const struct command_args *a)
 	else if (!strcmp(a->word[0], "paging"))
 		debug_paging(a);
 	else
-		command_error("debug: unknown \"%.20s\"; there is: scrub, compress, disk DISK, share GUEST, reclaim, latency, paging",
-			a->word[0]);
+		command_error("debug: unknown \"%.20s\"; there is: scrub, compress, disk DISK, share GUEST, "
+			"reclaim, latency, paging", a->word[0]);
 }

@@ -129,8 +129,8 @@ static void state_text(const struct frame_counts *f, const char *level, const st
 			s->write_errors + s->read_errors + s->checksum_errors);
 	else
 		console_printf("swap       none\n");
-	console_printf("own disks  %s dropped, %s more known; %lu reads, %lu errors\n", command_pages(0, d.used), command_pages(1, d.known),
-		d.reads, d.errors + d.wrong);
+	console_printf("own disks  %s dropped, %s more known; %lu reads, %lu errors\n", command_pages(0, d.used),
+		command_pages(1, d.known), d.reads, d.errors + d.wrong);
 	console_printf("victims    %s held, %s of them wanted back before they went\n",
 		command_pages(0, reclaim_total.held), command_pages(1, reclaim_total.wanted_back));
 }

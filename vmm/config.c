@@ -220,8 +220,8 @@ static status_t add_guest(struct config_parser *p, int node, struct config_guest
 static status_t take_guest(struct config_parser *p, int node)
 {
 	struct guest_node n = {
-		.guest = { .shares = 1000, .vcpus = 1, .cpu_shares = 1000, .cpus = UINT64_MAX, .autostart = true, .min_bytes = UINT64_MAX,
-			.max_bytes = UINT64_MAX, .deadline_ms = DEADLINE_MS, .share = "own" },
+		.guest = { .shares = 1000, .vcpus = 1, .cpu_shares = 1000, .cpus = UINT64_MAX, .autostart = true,
+			.min_bytes = UINT64_MAX, .max_bytes = UINT64_MAX, .deadline_ms = DEADLINE_MS, .share = "own" },
 		.count = UINT32_MAX,
 	};
 	struct config_guest *g = &n.guest;

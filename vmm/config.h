@@ -3,11 +3,13 @@
  * plain structs. docs/config.md describes each property. A mistake gives ERR_FORMAT and one
  * sentence that names the node, the property, what was wrong and what would do.
  *
- *   / { compatible = "aerostat,config-1"; pool = "120M"; reserve = "1M"; scrub-idle; debug; swap = "64M"; compressed = "30M";
- *       tax = <75>; sampling = "invalidate"; mitigations = "off"; alloc-fault = <100>; disk-fault = "read 5";
+ *   / { compatible = "aerostat,config-1"; pool = "120M"; reserve = "1M"; scrub-idle; debug; swap = "64M";
+ *       compressed = "30M"; tax = <75>; sampling = "invalidate"; mitigations = "off"; alloc-fault = <100>;
+ *       disk-fault = "read 5";
  *       disk { index = <1>; };
  *       guests { vm { count = <10>; memory = "16M"; min = "4M"; max = "16M"; shares = <1000>;
- *                     vcpus = <2>; cpu-shares = <1000>; cpus = "0-3,5"; kernel = "guest.elf"; disk = "32M"; cmdline = "..."; share = "web"; deadline = <2000>; dynamic; noauto; debug; }; }; };
+ *                     vcpus = <2>; cpu-shares = <1000>; cpus = "0-3,5"; kernel = "guest.elf"; disk = "32M";
+ *                     cmdline = "..."; share = "web"; deadline = <2000>; dynamic; noauto; debug; }; }; };
  *
  * `count = <n>` makes n guests named vm0 .. vm(n-1). Sizes are strings (a bare number: KiB) or
  * cells (bytes).
@@ -28,7 +30,8 @@ struct config_guest {
 	char name[CONFIG_NAME_BYTES]; /* letters, digits, - and _ */
 	char kernel[CONFIG_KERNEL_BYTES];
 	char cmdline[CONFIG_CMDLINE_BYTES];
-	uint64_t memory_bytes; /* what it believes it has; 4 MiB .. 64 GiB, 2 MiB aligned; of a dynamic guest: its max */
+	/* what it believes it has; 4 MiB .. 64 GiB, 2 MiB aligned; of a dynamic guest: its max */
+	uint64_t memory_bytes;
 	uint64_t min_bytes;    /* guaranteed; default memory / 4 */
 	uint64_t max_bytes;    /* never holds more; default memory; min <= max <= memory */
 	uint32_t shares;       /* of memory: 1 .. 100000, default 1000 */
@@ -42,7 +45,8 @@ struct config_guest {
 	bool share_none;
 	bool autostart;        /* not `noauto` */
 	bool debug;            /* may use AERO_HC_DEBUG */
-	/* `dynamic;`: begins with start_bytes (its `memory`), the rest in its balloon, and grows and shrinks with its demand */
+	/* `dynamic;`: begins with start_bytes (its `memory`), the rest in its balloon, and grows and shrinks
+	 * with its demand */
 	bool dynamic;
 	uint64_t start_bytes;  /* of any other: memory_bytes */
 	uint32_t deadline_ms;  /* so long it may hold more than it should; then the ladder takes it; 0: never */
@@ -67,7 +71,8 @@ struct config {
 	uint32_t alloc_fault;   /* the how manieth frame allocation of those for the guests fails; 0: none */
 	struct disk_fault_wish disk_fault; /* what the first requests to that disk meet */
 	uint64_t swap_bytes;    /* of that disk, at its end; 0: no swap */
-	uint64_t compressed_bytes; /* the compressed store holds at most; UINT64_MAX: a quarter of the pool if there is swap; 0: off */
+	/* the compressed store holds at most; UINT64_MAX: a quarter of the pool if there is swap; 0: off */
+	uint64_t compressed_bytes;
 	uint32_t disk_index;    /* platform disk for guests' regions; UINT32_MAX: none */
 	uint32_t guest_count;
 	struct config_guest guest[CONFIG_GUEST_MAX];

@@ -34,7 +34,8 @@ const char *config_node_name(const struct config_parser *p, int node);
 status_t config_complain(struct config_parser *p, int node, const char *name, const char *fmt, ...)
 	PRINTF(4, 5);
 
-/* Each reads property `name` of `node` into `to`, or complains: uint64_t of bytes, uint32_t, uint64_t as a mask, bool. */
+/* Each reads property `name` of `node` into `to`, or complains: uint64_t of bytes, uint32_t, uint64_t as a
+ * mask, bool. */
 status_t config_take_size(struct config_parser *p, int node, const char *name, void *to);
 status_t config_take_u32(struct config_parser *p, int node, const char *name, void *to);
 status_t config_take_cpus(struct config_parser *p, int node, const char *name, void *to);

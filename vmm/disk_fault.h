@@ -1,4 +1,5 @@
-/* Faults on request at a disk (platform_disk_inject()), as the operator writes them: "read 5", "delay 20 100", "off". */
+/* Faults on request at a disk (platform_disk_inject()), as the operator writes them: "read 5",
+ * "delay 20 100", "off". */
 #pragma once
 
 #include "vmm/platform.h"

@@ -83,7 +83,8 @@ uint64_t ladder_heap_pages(const struct config *config)
 
 	/* The owners' table is cut into pieces of 1 MiB, the map of groups is one. */
 	return 2 * platform_cpu_count() + 2 +
-		(slots ? BUFFER_PAGES + slots * 16 / PAGE_BYTES + slots / 8 / PAGE_BYTES + aliases * ALIAS_BYTES / PAGE_BYTES + 10 : 0);
+		(slots ? BUFFER_PAGES + slots * 16 / PAGE_BYTES + slots / 8 / PAGE_BYTES +
+					aliases * ALIAS_BYTES / PAGE_BYTES + 10 : 0);
 }
 
 static void open_swap(void)
@@ -146,9 +147,9 @@ void ladder_set_drop(bool on)
 /* ---- limits ------------------------------------------------------------------------------------ */
 
 /*
- * Where nothing that a guest holds finds room, and there is no swap to have any, holding it back would not bring it to its limit: it would only stand
- * still, its balloon too, which needs memory to give memory. It goes on within what the pool can give, and
- * mem-why says why it is not there; but not in state LOW.
+ * Where nothing that a guest holds finds room, and there is no swap to have any, holding it back would not
+ * bring it to its limit: it would only stand still, its balloon too, which needs memory to give memory. It
+ * goes on within what the pool can give, and mem-why says why it is not there; but not in state LOW.
  */
 static bool held_back(const struct guest *g)
 {

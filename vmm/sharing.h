@@ -1,6 +1,7 @@
 /*
- * The scan for pages of equal content, in the background: a few pages at a time, as fast as mm/share_rate.h allows, which is
- * never for more than 1% of CPU 0's time. docs/reclaim.md, "Sharing". Owner: CPU 0, from the scheduler's loop.
+ * The scan for pages of equal content, in the background: a few pages at a time, as fast as mm/share_rate.h
+ * allows, which is never for more than 1% of CPU 0's time. docs/reclaim.md, "Sharing". Owner: CPU 0, from the
+ * scheduler's loop.
  */
 #pragma once
 

@@ -42,7 +42,8 @@ static void read_facts(struct mitigate_facts *f)
 	struct cpuid_regs r = cpuid(0, 0);
 	uint32_t leaves = r.eax, extended = cpuid(0x80000000u, 0).eax;
 
-	*f = (struct mitigate_facts){ .vendor = vendor(&r), .signature = cpuid(1, 0).eax, .smt = smt(leaves, extended) };
+	*f = (struct mitigate_facts){ .vendor = vendor(&r), .signature = cpuid(1, 0).eax,
+		.smt = smt(leaves, extended) };
 	if (leaves >= 7) {
 		r = cpuid(7, 0);
 		f->leaf7_ebx = r.ebx;

@@ -1,7 +1,7 @@
 /*
  * Mitigations in effect: mitigate.h's plan for this machine, and what of it is done at entries and exits. The run loop
- * that does it is another instantiation than the ordinary one, chosen at boot (run_loop.h, "guarded"); the instructions next
- * to the entry are in guest_gprs.h.
+ * that does it is another instantiation than the ordinary one, chosen at boot (run_loop.h, "guarded"); the
+ * instructions next to the entry are in guest_gprs.h.
  *
  * A guest is not offered IA32_SPEC_CTRL: while it runs the register is what guard_cpu_on() wrote, or 0.
  */
@@ -40,8 +40,8 @@ static inline __attribute__((always_inline)) void guard_turn(struct x86_vcpu *v)
 }
 
 /*
- * The first entry of a turn: since the last one, anything may have come into the cache, other guests' pages too. Exits that
- * the loop answers itself touch nothing but the vCPU's own, and no flush follows them.
+ * The first entry of a turn: since the last one, anything may have come into the cache, other guests' pages
+ * too. Exits that the loop answers itself touch nothing but the vCPU's own, and no flush follows them.
  */
 static inline __attribute__((always_inline)) void guard_first_entry(void)
 {

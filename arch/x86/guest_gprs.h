@@ -42,8 +42,8 @@
 .endm
 
 /*
- * The guarded loop's additions (guard.h). First thing on the way in, any register but RBX is free: what keeps the guests'
- * predictions from the hypervisor slows the guest, and is taken back.
+ * The guarded loop's additions (guard.h). First thing on the way in, any register but RBX is free: what keeps
+ * the guests' predictions from the hypervisor slows the guest, and is taken back.
  */
 .macro guard_leave_host
 	testl	$GUARD_IBRS, guard_flags(%rip)

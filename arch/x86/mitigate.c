@@ -43,7 +43,8 @@
 static const struct {
 	uint8_t model, spared;
 } atoms[] = {
-	{ 0x1c, NO_ANY }, { 0x26, NO_ANY }, { 0x27, NO_ANY }, { 0x35, NO_ANY }, { 0x36, NO_ANY }, /* Bonnell, Saltwell */
+	/* Bonnell, Saltwell */
+	{ 0x1c, NO_ANY }, { 0x26, NO_ANY }, { 0x27, NO_ANY }, { 0x35, NO_ANY }, { 0x36, NO_ANY },
 	{ 0x37, NO_L1TF | NO_LARGE }, { 0x4a, NO_L1TF | NO_LARGE }, { 0x4d, NO_L1TF | NO_LARGE }, /* Silvermont */
 	{ 0x4c, NO_L1TF | NO_LARGE }, { 0x5a, NO_L1TF | NO_LARGE }, { 0x75, NO_L1TF | NO_LARGE }, /* Airmont */
 	{ 0x57, NO_L1TF | NO_LARGE }, { 0x85, NO_L1TF | NO_LARGE },                               /* Xeon Phi */
@@ -133,7 +134,8 @@ void mitigate_decide(const struct mitigate_facts *f, enum virt_mitigations mode,
 	uint32_t done = needed & can(f);
 
 	if (mode == VIRT_MITIGATIONS_FORCE) {
-		/* VERW is an old instruction, harmless where it overwrites nothing. Of the two IBRS the one that fits. */
+		/* VERW is an old instruction, harmless where it overwrites nothing. Of the two IBRS the one
+		 * that fits. */
 		uint32_t other = INDIRECT & ~(needed & INDIRECT ? needed : (uint32_t)MITIGATE_IBRS_EXIT);
 
 		done = (can(f) | MITIGATE_VERW) & ~other;
@@ -160,7 +162,8 @@ void mitigate_decide(const struct mitigate_facts *f, enum virt_mitigations mode,
 /* Appends the words for `bits`, each behind a blank but the first. Returns the length. */
 static size_t words(char *buf, size_t at, uint32_t bits)
 {
-	static const char *const names[MITIGATE_COUNT] = { "ibpb", "verw", "l1d-flush", "ibrs", "ibrs-at-exit", "bhi-dis",
+	static const char *const names[MITIGATE_COUNT] = { "ibpb", "verw", "l1d-flush", "ibrs", "ibrs-at-exit",
+		"bhi-dis",
 		"rsb", "registers", "no-large-code" };
 	const char *gap = "";
 

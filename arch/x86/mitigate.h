@@ -3,10 +3,11 @@
  * between guests and in front of them, and which it has. The reading is guard.c's, the deciding is here and pure.
  * docs/adr/0011-mitigations.md says why these and not others.
  *
- * Sources: SDM vol. 4 (IA32_ARCH_CAPABILITIES, IA32_SPEC_CTRL, IA32_PRED_CMD, IA32_FLUSH_CMD) and vol. 2A "CPUID"; Intel's
- * "CPUID Enumeration and Architectural MSRs", "Intel Analysis of L1 Terminal Fault", "Microarchitectural Data Sampling",
- * "Machine Check Error Avoidance on Page Size Change", "Register File Data Sampling", "Branch History Injection"; APM vol. 3
- * appendix E and AMD's "Software Techniques for Managing Speculation", "Transient Scheduler Attacks".
+ * Sources: SDM vol. 4 (IA32_ARCH_CAPABILITIES, IA32_SPEC_CTRL, IA32_PRED_CMD, IA32_FLUSH_CMD) and vol. 2A
+ * "CPUID"; Intel's "CPUID Enumeration and Architectural MSRs", "Intel Analysis of L1 Terminal Fault",
+ * "Microarchitectural Data Sampling", "Machine Check Error Avoidance on Page Size Change", "Register File
+ * Data Sampling", "Branch History Injection"; APM vol. 3 appendix E and AMD's "Software Techniques for
+ * Managing Speculation", "Transient Scheduler Attacks".
  */
 #pragma once
 
@@ -28,7 +29,8 @@ struct mitigate_facts {
 enum mitigation {
 	MITIGATE_IBPB = 1u << 0,      /* another guest's turn: what the last one taught the branch predictors is void */
 	MITIGATE_VERW = 1u << 1,      /* each entry: buffers of loads, stores and fills are overwritten */
-	MITIGATE_L1D = 1u << 2,       /* an entry after the hypervisor did more than answer: the L1 data cache is emptied */
+	/* an entry after the hypervisor did more than answer: the L1 data cache is emptied */
+	MITIGATE_L1D = 1u << 2,
 	MITIGATE_IBRS = 1u << 3,      /* set once: guests' predictions are not the hypervisor's */
 	MITIGATE_IBRS_EXIT = 1u << 4, /* the same where it must be set at each exit, and is taken back at each entry */
 	MITIGATE_BHI = 1u << 5,       /* set once: nor are guests' branch histories */

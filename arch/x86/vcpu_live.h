@@ -8,9 +8,9 @@
 #include "arch/x86/vcpu.h"
 
 /*
- * AMD's processors without RstrFpErrPtrs (`ebx` of leaf 0x80000008) save and restore where the last x87 instruction was,
- * and its operand and opcode, only with an x87 exception pending (APM vol. 3, CPUID Fn8000_0008; CVE-2006-1056): another
- * guest would read them.
+ * AMD's processors without RstrFpErrPtrs (`ebx` of leaf 0x80000008) save and restore where the last x87
+ * instruction was, and its operand and opcode, only with an x87 exception pending (APM vol. 3, CPUID
+ * Fn8000_0008; CVE-2006-1056): another guest would read them.
  */
 static inline bool vcpu_live_leaks_x87(const struct cpuid_regs *vendor, uint32_t ebx)
 {

@@ -352,7 +352,8 @@ static void bench_together(const char *name)
 	result(name, ticks / MEETING_PAGES);
 }
 
-/* Pages of one content, for the hypervisor to find; then each is written to. What it does meanwhile is the operator's. */
+/* Pages of one content, for the hypervisor to find; then each is written to. What it does meanwhile is the
+ * operator's. */
 static uint32_t equal_pages, equal_page[SAMPLES];
 
 static void bench_equal(void)
@@ -437,6 +438,7 @@ static void bench(unsigned int count, char **words)
 }
 
 const struct command commands_bench[] = {
-	{ "bench", "NAME|all|together|equal|cow_break", "measures exits, faults and the balloon in ticks", bench, true },
+	{ "bench", "NAME|all|together|equal|cow_break",
+		"measures exits, faults and the balloon in ticks", bench, true },
 	{ 0 },
 };

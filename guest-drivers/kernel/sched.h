@@ -1,7 +1,7 @@
 /*
- * Threads. One vCPU is in the kernel at a time (smp.h). Kernel code is preemptible wherever preempt_count is 0 and interrupts are on:
- * a page fault that waits for the host must let the balloon's thread run. Data that threads share is
- * changed between preempt_off() and preempt_on(), where fresh pages are never touched; what the
+ * Threads. One vCPU is in the kernel at a time (smp.h). Kernel code is preemptible wherever preempt_count is
+ * 0 and interrupts are on: a page fault that waits for the host must let the balloon's thread run. Data that
+ * threads share is changed between preempt_off() and preempt_on(), where fresh pages are never touched; what the
  * interrupt handlers share too, with interrupts off.
  */
 #pragma once

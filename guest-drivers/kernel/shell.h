@@ -11,7 +11,8 @@ struct command {
 	bool tests_only;
 };
 
-extern const struct command commands_proc[], commands_mem[], commands_evil[], commands_bench[], commands_smp[], commands_pages[];
+extern const struct command commands_proc[], commands_mem[], commands_evil[], commands_bench[],
+	commands_smp[], commands_pages[];
 
 /* `bootargs`: "run=hog:8M tests quiet"; name: for the prompt. */
 void shell_init(const char *bootargs, const char *name);

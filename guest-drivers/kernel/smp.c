@@ -75,7 +75,8 @@ bool kernel_try(void)
 
 /*
  * The hypervisor's events come to the first vCPU, or are passed on to one that has left the lock since; its
- * interrupts are off while it waits here. Who has the lock may be waiting for memory that only the balloon's thread brings: it must hear of them.
+ * interrupts are off while it waits here. Who has the lock may be waiting for memory that only the balloon's
+ * thread brings: it must hear of them.
  */
 static void pass_event_on(void)
 {

@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-const char *const sim_scene_name[SIM_SCENES] = { "steady", "spikes", "diurnal", "idle-vs-busy", "ten-spikes", "one-disk" };
+const char *const sim_scene_name[SIM_SCENES] = { "steady", "spikes", "diurnal", "idle-vs-busy",
+	"ten-spikes", "one-disk" };
 
 static uint64_t mix(uint64_t a, uint64_t b)
 {

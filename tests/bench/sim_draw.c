@@ -53,7 +53,8 @@ void sim_draw_sample(struct sim_drawing *d, double seconds, uint64_t free_pages,
 
 static void panel(FILE *f, const char *dat, uint32_t column, const char *more)
 {
-	fprintf(f, "plot \"%s\" using 1:%u with filledcurves x1 fs solid 0.25 lc rgb \"#888888\" title \"balloon\", \\\n",
+	fprintf(f, "plot \"%s\" using 1:%u with filledcurves x1 fs solid 0.25 lc rgb "
+		   "\"#888888\" title \"balloon\", \\\n",
 		dat, column + 2);
 	fprintf(f, " \"\" using 1:%u with lines lw 1.5 lc rgb \"#d62728\" title \"demand\", \\\n", column);
 	fprintf(f, " \"\" using 1:%u with lines lw 1.5 lc rgb \"#1f77b4\" title \"held\", \\\n", column + 1);

@@ -30,7 +30,8 @@ static struct options {
 	.out = "build/simulate" };
 
 static const char help[] =
-	"simulate [OPTIONS] [SCENE...]    steady spikes diurnal idle-vs-busy ten-spikes one-disk; all if none is named\n"
+	"simulate [OPTIONS] [SCENE...]    steady spikes diurnal idle-vs-busy ten-spikes one-disk; "
+	"all if none is named\n"
 	"simulate --demand FILE           what each guest wants, recorded: lines MS GUEST PAGES [HOT percent]\n"
 	"simulate replay LOG              the policy's inputs from a serial log: makes each plan again and compares\n"
 	"simulate cost                    what a step costs: 10, 100, 1,000, 10,000 guests\n"
@@ -106,7 +107,8 @@ static void print_trace(FILE *f, const struct memsim *s, enum policy_level befor
 
 static void report(const struct memsim *s, const uint64_t *fed_steps)
 {
-	uint64_t least = UINT64_MAX, most = 0, moves = 0, waits = 0, taken = 0, brought = 0, paged = 0, low = UINT64_MAX, high = 0;
+	uint64_t least = UINT64_MAX, most = 0, moves = 0, waits = 0, taken = 0, brought = 0, paged = 0;
+	uint64_t low = UINT64_MAX, high = 0;
 
 	for (uint32_t i = 0; i < s->count; i++) {
 		const struct memsim_guest *g = &s->guest[i];
@@ -125,7 +127,8 @@ static void report(const struct memsim *s, const uint64_t *fed_steps)
 	       "%.1f brought back, %.1f paged out by itself\n", (double)moves / guest_s,
 		(double)waits * 10 / guest_s, (double)taken / guest_s, (double)brought / guest_s,
 		(double)paged / guest_s);
-	printf("  had all they wanted in RAM: %.1f%% (worst guest) to %.1f%% (best) of the time; %lu changes of state\n",
+	printf("  had all they wanted in RAM: %.1f%% (worst guest) to %.1f%% (best) of the time; "
+	       "%lu changes of state\n",
 		100.0 * (double)low / (double)s->step, 100.0 * (double)high / (double)s->step,
 		s->level_changes);
 	printf("  in the end the smallest holds %lu pages, the largest %lu\n", least, most);
@@ -375,7 +378,8 @@ static void read_options(int argc, char **argv)
 {
 	static const struct option known[] = { { "guests", 1, 0, 'g' }, { "pool", 1, 0, 'p' },
 		{ "memory", 1, 0, 'm' }, { "tax", 1, 0, 't' }, { "seconds", 1, 0, 's' }, { "seed", 1, 0, 'r' },
-		{ "out", 1, 0, 'o' }, { "mixed", 0, 0, 'x' }, { "demand", 1, 0, 'd' }, { "trace", 1, 0, 'T' }, { "disk", 1, 0, 'D' },
+		{ "out", 1, 0, 'o' }, { "mixed", 0, 0, 'x' }, { "demand", 1, 0, 'd' }, { "trace", 1, 0, 'T' },
+		{ "disk", 1, 0, 'D' },
 		{ "help", 0, 0, 'h' }, { 0, 0, 0, 0 } };
 
 	for (int c; (c = getopt_long(argc, argv, "", known, NULL)) != -1;)

@@ -64,7 +64,8 @@ struct config_guest fake_hv_config(const char *name, uint64_t mib)
 {
 	struct config_guest c = { .kernel = "guest.elf", .cmdline = "quiet",
 		.memory_bytes = MIB(mib), .min_bytes = MIB(mib) / 4, .max_bytes = MIB(mib),
-		.shares = 1000, .vcpus = 1, .cpu_shares = 1000, .cpus = UINT64_MAX, .disk_bytes = MIB(1), .autostart = true };
+		.shares = 1000, .vcpus = 1, .cpu_shares = 1000, .cpus = UINT64_MAX, .disk_bytes = MIB(1),
+		.autostart = true };
 
 	snprintf(c.name, sizeof(c.name), "%s", name);
 	return c;

@@ -319,7 +319,8 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_statuses), TEST(test_budget), TEST(test_targets), TEST(test_urgent),
-		TEST(test_scribbled_page), TEST(test_reports), TEST(test_silence), TEST(test_dead), TEST(test_random_ranges),
+		TEST(test_scribbled_page), TEST(test_reports), TEST(test_silence), TEST(test_dead),
+		TEST(test_random_ranges),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

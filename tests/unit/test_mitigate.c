@@ -24,49 +24,70 @@ struct processor {
 static const struct processor processors[] = {
 	{ "Skylake-X without microcode (Bochs's)", { .vendor = MITIGATE_INTEL, .signature = 0x50654 }, NEEDS_ALL_INTEL,
 		MITIGATE_LARGE, 0, false, true, false },
-	{ "Haswell without microcode", { .vendor = MITIGATE_INTEL, .signature = 0x306c3 }, NEEDS_ALL_INTEL, MITIGATE_LARGE, 0, false, true, false },
-	{ "Skylake, all its microcode", { .vendor = MITIGATE_INTEL, .signature = 0x506e3, .leaf7_ebx = 1 << 11, .leaf7_edx = MICROCODE },
+	{ "Haswell without microcode", { .vendor = MITIGATE_INTEL, .signature = 0x306c3 }, NEEDS_ALL_INTEL,
+		MITIGATE_LARGE, 0, false, true, false },
+	{ "Skylake, all its microcode", { .vendor = MITIGATE_INTEL, .signature = 0x506e3, .leaf7_ebx = 1 << 11,
+		.leaf7_edx = MICROCODE },
 		NEEDS_ALL_INTEL, NEEDS_ALL_INTEL, 0, true, true, false },
-	{ "Haswell, microcode of early 2018", { .vendor = MITIGATE_INTEL, .signature = 0x306c3, .leaf7_edx = SPEC_CTRL }, NEEDS_ALL_INTEL,
+	{ "Haswell, microcode of early 2018", { .vendor = MITIGATE_INTEL, .signature = 0x306c3,
+		.leaf7_edx = SPEC_CTRL }, NEEDS_ALL_INTEL,
 		NEEDS_ALL_INTEL & ~(MITIGATE_VERW | MITIGATE_L1D), 0, true, true, false },
 	/* RDCL_NO, IBRS_ALL, SKIP_L1DFL, MDS_NO: TAA and the page size erratum are left */
-	{ "Cascade Lake", { .vendor = MITIGATE_INTEL, .signature = 0x50657, .leaf7_ebx = 1 << 11, .leaf7_edx = MICROCODE | ARCH_CAPS,
+	{ "Cascade Lake", { .vendor = MITIGATE_INTEL, .signature = 0x50657, .leaf7_ebx = 1 << 11,
+		.leaf7_edx = MICROCODE | ARCH_CAPS,
 		.arch_caps = 0x2b }, BASIC | MITIGATE_IBRS | MITIGATE_BHI | MITIGATE_VERW | MITIGATE_LARGE,
 		BASIC | MITIGATE_IBRS | MITIGATE_VERW | MITIGATE_LARGE, 1, true, true, false },
 	/* and PSCHANGE_MC_NO, TAA_NO, BHI_CTRL from microcode */
-	{ "Ice Lake-SP", { .vendor = MITIGATE_INTEL, .signature = 0x606a6, .leaf7_edx = MICROCODE | ARCH_CAPS, .leaf7_2_edx = 0x10,
-		.arch_caps = 0x16b }, BASIC | MITIGATE_IBRS | MITIGATE_BHI, BASIC | MITIGATE_IBRS | MITIGATE_BHI, 0x401, true,
+	{ "Ice Lake-SP", { .vendor = MITIGATE_INTEL, .signature = 0x606a6, .leaf7_edx = MICROCODE | ARCH_CAPS,
+		.leaf7_2_edx = 0x10,
+		.arch_caps = 0x16b }, BASIC | MITIGATE_IBRS | MITIGATE_BHI,
+			BASIC | MITIGATE_IBRS | MITIGATE_BHI, 0x401, true,
 		false, false },
-	{ "Sapphire Rapids", { .vendor = MITIGATE_INTEL, .signature = 0x806f8, .leaf7_edx = MICROCODE | ARCH_CAPS, .leaf7_2_edx = 0x10,
+	{ "Sapphire Rapids", { .vendor = MITIGATE_INTEL, .signature = 0x806f8,
+		.leaf7_edx = MICROCODE | ARCH_CAPS, .leaf7_2_edx = 0x10,
 		.arch_caps = 0x8d6eb | 1 << 20 }, BASIC | MITIGATE_IBRS, BASIC | MITIGATE_IBRS, 1, true, false, false },
 	/* RFDS_CLEAR: its Atom cores have buffers to clear */
-	{ "Alder Lake", { .vendor = MITIGATE_INTEL, .signature = 0x90672, .leaf7_edx = MICROCODE | ARCH_CAPS, .leaf7_2_edx = 0x10,
+	{ "Alder Lake", { .vendor = MITIGATE_INTEL, .signature = 0x90672, .leaf7_edx = MICROCODE | ARCH_CAPS,
+		.leaf7_2_edx = 0x10,
 		.arch_caps = 0x16b | 1 << 28 }, BASIC | MITIGATE_IBRS | MITIGATE_BHI | MITIGATE_VERW,
 		BASIC | MITIGATE_IBRS | MITIGATE_BHI | MITIGATE_VERW, 0x401, true, false, false },
-	{ "the same, of big cores only", { .vendor = MITIGATE_INTEL, .signature = 0x90672, .leaf7_edx = MICROCODE | ARCH_CAPS, .leaf7_2_edx = 0x10,
-		.arch_caps = 0x16b | 3 << 27 }, BASIC | MITIGATE_IBRS | MITIGATE_BHI, BASIC | MITIGATE_IBRS | MITIGATE_BHI,
+	{ "the same, of big cores only", { .vendor = MITIGATE_INTEL, .signature = 0x90672,
+		.leaf7_edx = MICROCODE | ARCH_CAPS, .leaf7_2_edx = 0x10,
+		.arch_caps = 0x16b | 3 << 27 }, BASIC | MITIGATE_IBRS | MITIGATE_BHI,
+			BASIC | MITIGATE_IBRS | MITIGATE_BHI,
 		0x401, true, false, false },
-	{ "a guest of KVM on Skylake: it flushes", { .vendor = MITIGATE_INTEL, .signature = 0x506e3, .leaf7_edx = MICROCODE | ARCH_CAPS,
+	{ "a guest of KVM on Skylake: it flushes", { .vendor = MITIGATE_INTEL, .signature = 0x506e3,
+		.leaf7_edx = MICROCODE | ARCH_CAPS,
 		.arch_caps = 0x48 }, NEEDS_ALL_INTEL & ~(MITIGATE_L1D | MITIGATE_LARGE),
 		NEEDS_ALL_INTEL & ~(MITIGATE_L1D | MITIGATE_LARGE), 0, true, false, false },
 	{ "Silvermont", { .vendor = MITIGATE_INTEL, .signature = 0x30678, .leaf7_edx = SPEC_CTRL | MD_CLEAR },
-		BASIC | MITIGATE_IBRS_EXIT | MITIGATE_VERW, BASIC | MITIGATE_IBRS_EXIT | MITIGATE_VERW, 0, true, false, false },
-	{ "Goldmont", { .vendor = MITIGATE_INTEL, .signature = 0x506c9, .leaf7_edx = SPEC_CTRL | ARCH_CAPS, .arch_caps = 1 },
+		BASIC | MITIGATE_IBRS_EXIT | MITIGATE_VERW, BASIC | MITIGATE_IBRS_EXIT | MITIGATE_VERW, 0, true,
+			false, false },
+	{ "Goldmont", { .vendor = MITIGATE_INTEL, .signature = 0x506c9, .leaf7_edx = SPEC_CTRL | ARCH_CAPS,
+		.arch_caps = 1 },
 		BASIC | MITIGATE_IBRS_EXIT, BASIC | MITIGATE_IBRS_EXIT, 0, true, false, false },
 	{ "Bonnell", { .vendor = MITIGATE_INTEL, .signature = 0x106ca }, 0, 0, 0, false, false, false },
-	{ "Zen (Bochs's ryzen, QEMU's EPYC)", { .vendor = MITIGATE_AMD, .signature = 0x800f11 }, BASIC | MITIGATE_IBRS_EXIT, 0, 0, false, false, false },
-	{ "Zen with IBPB only", { .vendor = MITIGATE_AMD, .signature = 0x800f12, .ext8_ebx = 1 << 12 }, BASIC | MITIGATE_IBRS_EXIT, BASIC, 0, true,
+	{ "Zen (Bochs's ryzen, QEMU's EPYC)", { .vendor = MITIGATE_AMD, .signature = 0x800f11 },
+		BASIC | MITIGATE_IBRS_EXIT, 0, 0, false, false, false },
+	{ "Zen with IBPB only", { .vendor = MITIGATE_AMD, .signature = 0x800f12, .ext8_ebx = 1 << 12 },
+		BASIC | MITIGATE_IBRS_EXIT, BASIC, 0, true,
 		false, false },
-	{ "Zen 2", { .vendor = MITIGATE_AMD, .signature = 0x830f10, .ext8_ebx = 0x5000 }, BASIC | MITIGATE_IBRS_EXIT, BASIC | MITIGATE_IBRS_EXIT, 0,
+	{ "Zen 2", { .vendor = MITIGATE_AMD, .signature = 0x830f10, .ext8_ebx = 0x5000 },
+		BASIC | MITIGATE_IBRS_EXIT, BASIC | MITIGATE_IBRS_EXIT, 0,
 		true, false, false },
-	{ "Zen 3, IBRS always on, TSA", { .vendor = MITIGATE_AMD, .signature = 0xa20f12, .ext8_ebx = 0x15000, .ext21_eax = 1 << 5 },
+	{ "Zen 3, IBRS always on, TSA", { .vendor = MITIGATE_AMD, .signature = 0xa20f12, .ext8_ebx = 0x15000,
+		.ext21_eax = 1 << 5 },
 		BASIC | MITIGATE_IBRS | MITIGATE_VERW, BASIC | MITIGATE_IBRS | MITIGATE_VERW, 1, true, false, false },
-	{ "Zen 4, automatic IBRS, half of TSA", { .vendor = MITIGATE_AMD, .signature = 0xa10f11, .ext8_ebx = 0x5000, .ext21_eax = 1 << 8 | 1 << 5,
-		.ext21_ecx = 2 }, BASIC | MITIGATE_IBRS | MITIGATE_VERW, BASIC | MITIGATE_IBRS | MITIGATE_VERW, 0, true, false,
+	{ "Zen 4, automatic IBRS, half of TSA", { .vendor = MITIGATE_AMD, .signature = 0xa10f11,
+		.ext8_ebx = 0x5000, .ext21_eax = 1 << 8 | 1 << 5,
+		.ext21_ecx = 2 }, BASIC | MITIGATE_IBRS | MITIGATE_VERW, BASIC | MITIGATE_IBRS | MITIGATE_VERW,
+			0, true, false,
 		true },
-	{ "Zen 5", { .vendor = MITIGATE_AMD, .signature = 0xb40f40, .ext8_ebx = 0x5000, .ext21_eax = 1 << 8 | 1 << 5, .ext21_ecx = 6 },
+	{ "Zen 5", { .vendor = MITIGATE_AMD, .signature = 0xb40f40, .ext8_ebx = 0x5000,
+		.ext21_eax = 1 << 8 | 1 << 5, .ext21_ecx = 6 },
 		BASIC | MITIGATE_IBRS, BASIC | MITIGATE_IBRS, 0, true, false, true },
-	{ "nobody's", { .vendor = MITIGATE_OTHER, .signature = 0x600f10 }, NEEDS_ALL_INTEL & ~MITIGATE_LARGE, 0, 0, false, false, false },
+	{ "nobody's", { .vendor = MITIGATE_OTHER, .signature = 0x600f10 }, NEEDS_ALL_INTEL & ~MITIGATE_LARGE, 0,
+		0, false, false, false },
 };
 
 static void each_processor(void **state)
@@ -91,7 +112,8 @@ static void each_processor(void **state)
 		assert_int_equal(!strstr(text, "needed, not done"), p->needed == p->done);
 
 		mitigate_decide(&p->f, VIRT_MITIGATIONS_OFF, &plan);
-		assert_true(plan.done == 0 && !plan.guarded && !plan.large_no_exec && !plan.auto_ibrs && plan.spec_ctrl == 0);
+		assert_true(plan.done == 0 && !plan.guarded && !plan.large_no_exec && !plan.auto_ibrs &&
+			plan.spec_ctrl == 0);
 		mitigate_text(&plan, VIRT_MITIGATIONS_OFF, text);
 		assert_int_equal(strncmp(text, "off", 3), 0);
 	}
@@ -99,7 +121,8 @@ static void each_processor(void **state)
 
 static void what_is_said(void **state)
 {
-	struct mitigate_facts f = { .vendor = MITIGATE_INTEL, .signature = 0x506e3, .leaf7_edx = MICROCODE, .smt = true };
+	struct mitigate_facts f = { .vendor = MITIGATE_INTEL, .signature = 0x506e3, .leaf7_edx = MICROCODE,
+		.smt = true };
 	struct mitigate_plan plan;
 	char text[MITIGATE_TEXT_BYTES];
 
@@ -111,10 +134,12 @@ static void what_is_said(void **state)
 	f.leaf7_edx = f.smt = 0;
 	mitigate_decide(&f, VIRT_MITIGATIONS_AUTO, &plan);
 	mitigate_text(&plan, VIRT_MITIGATIONS_AUTO, text);
-	assert_string_equal(text, "large pages not executable; needed, not done: ibpb verw l1d-flush ibrs-at-exit rsb registers");
+	assert_string_equal(text,
+		"large pages not executable; needed, not done: ibpb verw l1d-flush ibrs-at-exit rsb registers");
 	mitigate_decide(&f, VIRT_MITIGATIONS_OFF, &plan);
 	mitigate_text(&plan, VIRT_MITIGATIONS_OFF, text);
-	assert_string_equal(text, "off; needed, not done: ibpb verw l1d-flush ibrs-at-exit rsb registers no-large-code");
+	assert_string_equal(text,
+		"off; needed, not done: ibpb verw l1d-flush ibrs-at-exit rsb registers no-large-code");
 	f = (struct mitigate_facts){ .vendor = MITIGATE_INTEL, .signature = 0x106ca };
 	mitigate_decide(&f, VIRT_MITIGATIONS_AUTO, &plan);
 	mitigate_text(&plan, VIRT_MITIGATIONS_AUTO, text);

@@ -35,7 +35,8 @@ static void test_refuses_the_rest(void **state)
 	static const char *const none[] = { "", "\n", "memory: level low, was high", "policy:", "policy: ste",
 		"policy guest m1000" };
 	static const char *const bad[] = { "policy: guest ", "policy: guest m", "policy: guest m1000 m1000",
-		"policy: guest g1", "policy: guest v3e9", "policy: guestm1", "policy: guest m1  n1", "policy: guest m1000G",
+		"policy: guest g1", "policy: guest v3e9", "policy: guestm1", "policy: guest m1  n1",
+		"policy: guest m1000G",
 		"policy: guest Fdd", "policy: guest F", "policy: guest Fd Fs", "policy: guest Fq",
 		"policy: guest m10000000001", "policy: guest d00000000000000001", "policy: step l4",
 		"policy: step t64", "policy: step Fd", "policy: plan h1 h1", "policy: guest s100000000" };

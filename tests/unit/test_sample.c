@@ -1,4 +1,5 @@
-/* Which pages a guest touches (mm/sample.h), in both ways and both formats, beside a ladder that holds pages of its own. */
+/* Which pages a guest touches (mm/sample.h), in both ways and both formats, beside a ladder that holds pages
+ * of its own. */
 #include "mm/evict.h"
 #include "mm/sample.h"
 #include "mm/frame_pool.h"

@@ -716,7 +716,8 @@ static void one_starts_another(void **state)
 static void whose_x87_pointers_leak(void **state)
 {
 	const struct cpuid_regs amd = { 0xd, 0x68747541, 0x444d4163, 0x69746e65 },
-		hygon = { 0xd, 0x6f677948, 0x656e6975, 0x6e65476e }, intel = { 0xd, 0x756e6547, 0x6c65746e, 0x49656e69 };
+		hygon = { 0xd, 0x6f677948, 0x656e6975, 0x6e65476e }, intel = { 0xd, 0x756e6547, 0x6c65746e,
+			0x49656e69 };
 	(void)state;
 	assert_true(vcpu_live_leaks_x87(&amd, 0));
 	assert_true(vcpu_live_leaks_x87(&amd, ~4u));
@@ -836,7 +837,8 @@ int main(void)
 		TEST(machine_checks_end_the_guest), TEST(two_vcpus_take_turns),
 		TEST(one_starts_another),
 		TEST(modes),
-		TEST(flushes_are_counted_and_seen), TEST(barriers), TEST(whose_x87_pointers_leak), cmocka_unit_test(nobody_to_run_guests),
+		TEST(flushes_are_counted_and_seen), TEST(barriers), TEST(whose_x87_pointers_leak),
+			cmocka_unit_test(nobody_to_run_guests),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
