@@ -233,7 +233,7 @@ static bool has_come(uint32_t id)
 
 static void report_missing(void)
 {
-	if (online == CPU_MAX)
+	if (online == CPU_MAX && id_count > CPU_MAX)
 		log_warn("no more than %u CPUs are used: others are left out", CPU_MAX);
 	for (uint32_t i = 0; i < id_count && online < CPU_MAX; i++)
 		if (!has_come(ids[i]))
