@@ -32,7 +32,7 @@ help:
 	@echo 'make bench      benchmarks in Bochs, lines "bench NAME VALUE UNIT" (EMU=bochs-svm: SVM beside VMX)'
 	@echo 'make soak       guests of every manner verify their memory in QEMU (SOAK_SECONDS=600, DOCS=1: into docs/soak.md)'
 	@echo 'make simulate   the real policy over modelled guests, drawn; what a step costs (ARGS="--help")'
-	@echo 'make check      include directions between rooms'
+	@echo 'make check      include directions, columns of a line, vector registers in the image'
 	@echo 'make DEBUG=1    with lock-order checks and poisoning'
 	@echo 'make deps       install the Debian packages that all this needs'
 

@@ -80,9 +80,10 @@ struct p2m {
 };
 
 /*
- * What counts as the guest's share of memory: its frames, mapped, or unmapped and still there; and half a frame for each
- * SHARED page, for a shared frame has two users at least, or is given back to the last one by and by. So all
- * guests' sum is never less than what they hold, and nobody gets rid of what he owes by making pages equal.
+ * What counts as the guest's share of memory: its frames, mapped, or unmapped and still there; and half a
+ * frame for each SHARED page, for a shared frame has two users at least, or is given back to the last one by
+ * and by. So all guests' sum is never less than what they hold, and nobody gets rid of what he owes by making
+ * pages equal.
  */
 static inline uint64_t p2m_resident(const struct p2m *p)
 {
@@ -191,8 +192,8 @@ struct p2m_entry {
 void p2m_lookup(struct p2m *p, gfn_t gfn, struct p2m_entry *out);
 
 /* Splits the 2 MiB leaf that holds gfn (ERR_NOENT: none; ERR_NOMEM: no table), or joins 512 pages
- * that lie in order in an aligned 2 MiB of host memory (ERR_BUSY: they do not, or have been executed from where leaves may
- * not be). */
+ * that lie in order in an aligned 2 MiB of host memory (ERR_BUSY: they do not, or have been executed from
+ * where leaves may not be). */
 status_t p2m_split(struct p2m *p, gfn_t gfn) MUST_CHECK;
 status_t p2m_join(struct p2m *p, gfn_t gfn) MUST_CHECK;
 

@@ -197,12 +197,14 @@ static int64_t copy_failed(struct block_wait *wait, status_t s, uint64_t gpa, ui
 }
 
 /*
- * Whole pages of its memory and whole blocks of the disk are the same now: the ladder may drop the pages. Of guests that owe pages,
- * and of those without a balloon driver, whom the ladder takes them from first: a hash costs more than the copy.
+ * Whole pages of its memory and whole blocks of the disk are the same now: the ladder may drop the pages. Of
+ * guests that owe pages, and of those without a balloon driver, whom the ladder takes them from first: a hash
+ * costs more than the copy.
  */
 static void learn(const struct guest *g, uint64_t sector, uint32_t sectors, uint64_t gpa)
 {
-	if ((g->ladder.limit_pages == UINT64_MAX && g->balloon.page) || gpa & PAGE_OFFSET_MASK || sector % BLOCK_SECTORS)
+	if ((g->ladder.limit_pages == UINT64_MAX && g->balloon.page) || gpa & PAGE_OFFSET_MASK ||
+		sector % BLOCK_SECTORS)
 		return;
 	for (uint32_t at = 0; at + BLOCK_SECTORS <= sectors; at += BLOCK_SECTORS) {
 		alias_learn(g->id, (sector + at) / BLOCK_SECTORS, (gpa >> PAGE_SHIFT) + at / BLOCK_SECTORS,

@@ -35,6 +35,7 @@ struct block_wait {
 	uint64_t bytes;
 };
 
-/* One request, with the disk claimed (vmm/disk_turn.h): 0 or -AERO_E*, as it goes to the guest. If it lacks memory *wait says for what; nothing
- * is promised of the buffer then, and the request may be made again: it goes on where it stopped. */
+/* One request, with the disk claimed (vmm/disk_turn.h): 0 or -AERO_E*, as it goes to the guest. If it lacks
+ * memory *wait says for what; nothing is promised of the buffer then, and the request may be made again: it
+ * goes on where it stopped. */
 int64_t block_request(struct vcpu *v, const struct aero_block_req *r, struct block_wait *wait);

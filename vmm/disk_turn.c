@@ -88,7 +88,8 @@ void disk_wait_add(struct vcpu *v)
 	if (go)
 		sched_place(v);
 	else
-		sched_poke_control(); /* who looks whether it is free: it may sleep a millisecond, knowing of nothing at the disk */
+		/* who looks whether it is free: it may sleep a millisecond, knowing of nothing at the disk */
+		sched_poke_control();
 }
 
 bool disk_wait_remove(struct vcpu *v)

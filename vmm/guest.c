@@ -14,8 +14,8 @@
 #include "vmm/sharing.h"
 
 /*
- * A guest that has lived for less waits before it is started again: one that does nothing but reboot keeps neither CPU 0
- * from the others nor the operator from his console.
+ * A guest that has lived for less waits before it is started again: one that does nothing but reboot keeps
+ * neither CPU 0 from the others nor the operator from his console.
  */
 #define REBOOT_NS 1000000000ull
 

@@ -171,7 +171,8 @@ static int64_t hc_event_setup(struct vcpu *v, uint64_t vector, uint64_t b, uint6
 	(void)b, (void)c;
 	if (vector != 0 && vector < 32)
 		return -AERO_EINVAL;
-	/* Exchanged, for the fence: guest_event() adds its bits and looks for the vector, this does it the other way round. */
+	/* Exchanged, for the fence: guest_event() adds its bits and looks for the vector, this does it the
+	 * other way round. */
 	(void)__atomic_exchange_n(&g->event_vector, (uint8_t)vector, __ATOMIC_SEQ_CST);
 	if (vector && __atomic_load_n(&g->event_pending, __ATOMIC_ACQUIRE))
 		guest_event(g, 0); /* the first vCPU's, whoever asks */

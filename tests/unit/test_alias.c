@@ -1,140 +1,8 @@
-/* Pages that lie on their guest's own disk (mm/alias.h), with real guests, block calls, swap and ladder over a disk in memory. */
-#include "mm/alias.h"
-#include "mm/reclaim.h"
-#include "tests/fake/hv.h"
-#include "tests/unit/unit.h"
-#include "vmm/block.h"
-#include "vmm/ladder.h"
+/* Pages that lie on their guest's own disk: dropped, read back, lost, and their blocks written under them. */
+#include "tests/unit/alias.h"
 
 #include <signal.h>
 #include <sys/mman.h>
-
-#define FIRST  1024u /* gfn */
-#define PAGES  96u
-#define BLOCKS 256u /* of the guest's disk */
-#define STEPS  1000000u
-
-static uint8_t memory[PAGES][PAGE_BYTES], disk[BLOCKS][PAGE_BYTES];
-static struct guest *guest;
-static struct reclaim ladder;
-static uint64_t seed;
-
-static int machine(void **state)
-{
-	(void)state;
-	fake_hv_start(8192);
-	hv_config.swap_bytes = MIB(1);
-	hv_config.compressed_bytes = 0;
-	block_init(&hv_config);
-	ladder_init(&hv_config);
-	return 0;
-}
-
-static int setup(void **state)
-{
-	char error[CONFIG_ERROR_BYTES];
-
-	(void)state;
-	while (platform_disk_busy())
-		(void)platform_disk_poll();
-	memset(fake_disk_data(1) + BLOCK_FIRST_SECTOR * 512, 0, MIB(1));
-	alias_wrote(0, UINT32_MAX); /* we did, behind its back */
-	fake_disk_hold = 0;
-	struct config_guest c = fake_hv_config("a", 16);
-
-	assert_int_equal(guest_create(&c, &guest, error), OK);
-	guest->ladder.limit_pages = 4096; /* it owes: what it reads and writes is remembered */
-	memset(memory, 0, sizeof(memory));
-	memset(disk, 0, sizeof(disk));
-	ladder = (struct reclaim){ .seed = 1 };
-	seed = 42;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	struct alias_counts n;
-
-	(void)state;
-	fake_disk_error = OK;
-	assert_int_equal(fake_hv_audit(), 0);
-	fake_hv_destroy_all();
-	assert_int_equal(fake_hv_audit(), 0);
-	alias_counts(&n);
-	assert_int_equal(n.used, 0);
-	assert_int_equal(n.known, 0);
-	return 0;
-}
-
-static uint64_t dice(uint64_t n)
-{
-	return test_random(&seed) % n;
-}
-
-static void fill(uint8_t *page, uint64_t kind)
-{
-	uint64_t s = kind;
-
-	for (uint32_t i = 0; i < PAGE_BYTES; i += 8) {
-		uint64_t word = test_random(&s);
-
-		memcpy(page + i, &word, 8);
-	}
-}
-
-/* As a vCPU's call is made again until it is through. */
-static int64_t request(uint16_t op, uint64_t sector, uint32_t sectors, uint64_t gpa)
-{
-	struct aero_block_req r = { .sector = sector, .gpa = gpa, .sectors = sectors, .op = op };
-	struct block_wait wait = { .bytes = 0 };
-	int64_t result;
-
-	for (uint32_t i = 0; i < 1000; i++) {
-		result = block_request(&guest->vcpu[0], &r, &wait);
-		if (!wait.bytes)
-			return result;
-		if (wait.status == ERR_IO)
-			return -AERO_EIO;
-		(void)platform_disk_poll();
-	}
-	fail_msg("a request never ends");
-	return result;
-}
-
-static status_t copy(bool to, uint32_t page, uint32_t offset, uint32_t bytes, void *buf)
-{
-	gpa_t at = GPA((uint64_t)(FIRST + page) * PAGE_BYTES + offset);
-	status_t s;
-
-	for (uint32_t i = 0; i < 1000; i++) {
-		s = to ? p2m_copy_to(&guest->p2m, at, buf, bytes) : p2m_copy_from(&guest->p2m, at, buf, bytes);
-		if (s != ERR_BUSY)
-			return s;
-		(void)platform_disk_poll();
-	}
-	fail_msg("a copy never ends");
-	return s;
-}
-
-/* Takes what there is of 16 neighbours. */
-static void reclaim(uint32_t window)
-{
-	uint32_t freed;
-
-	for (uint32_t i = 0; i < 8; i++) {
-		struct reclaim_order o = { .pages = ladder.count ? ladder.count : EVICT_WINDOW, .now = i + 1,
-			.drop = true, .swap = true, .clock = platform_tsc };
-
-		ladder.hand = FIRST + window;
-		ladder.vain = 1;
-		(void)reclaim_step(&ladder, &guest->p2m, &o, &freed);
-		(void)platform_disk_poll();
-		if (!ladder.count)
-			break;
-	}
-	if (dice(4) == 0)
-		reclaim_let_go(&ladder, &guest->p2m);
-}
 
 static uint64_t out_pages(void)
 {
@@ -210,7 +78,8 @@ static void taken_and_written(void **state)
 	alias_learn(guest->id, block, FIRST, memory[0]);
 	assert_false(alias_take((uint16_t)(guest->id + 1), FIRST, memory[0], &slot)); /* another's */
 	alias_counts(&n);
-	assert_false(alias_take((uint16_t)(guest->id + n.entries), FIRST, memory[0], &slot)); /* another's with the same hint */
+	/* another's with the same hint */
+	assert_false(alias_take((uint16_t)(guest->id + n.entries), FIRST, memory[0], &slot));
 	assert_false(alias_take(guest->id, FIRST + 1, memory[0], &slot));
 	assert_true(alias_take(guest->id, FIRST, memory[0], &slot));
 	assert_false(alias_take(guest->id, FIRST, memory[0], &slot)); /* once */
@@ -329,7 +198,8 @@ static void lost_with_a_word(void **state)
 	assert_non_null(strstr(guest->reason, "cannot be read"));
 }
 
-/* The guest's write to that block waits for the page, as nothing else has it; then it is lost, not written over in silence. */
+/* The guest's write to that block waits for the page, as nothing else has it; then it is lost, not written
+ * over in silence. */
 static void lost_before_it_is_overwritten(void **state)
 {
 	(void)state;
@@ -514,102 +384,6 @@ static void set_full_of_pages_that_are_out(void **state)
 	assert_null(alias_check());
 }
 
-/* ---- a guest at random against a model of its memory and its disk -------------------------------- */
-
-static void random_write(void)
-{
-	uint32_t page = (uint32_t)dice(PAGES), offset = dice(3) ? 0 : (uint32_t)dice(PAGE_BYTES);
-	uint8_t content[PAGE_BYTES];
-	uint32_t bytes = offset ? 1 + (uint32_t)dice(PAGE_BYTES - offset) : (uint32_t)PAGE_BYTES;
-
-	fill(content, dice(12));
-	assert_int_equal(copy(true, page, offset, bytes, content), OK);
-	memcpy(memory[page] + offset, content, bytes);
-}
-
-static void random_block(uint16_t op)
-{
-	bool even = dice(4) != 0;
-	uint32_t pages = 1 + (uint32_t)dice(8), page = (uint32_t)dice(PAGES - pages);
-	uint32_t block = (uint32_t)dice(48 - pages), offset = even ? 0 : (uint32_t)dice(8) * 512;
-	uint32_t sectors = even ? pages * 8 : 1 + (uint32_t)dice(pages * 8 - offset / 512), skip = even ? 0 : (uint32_t)dice(8);
-
-	sectors = MIN(sectors, pages * 8 - MIN(skip, pages * 8 - 1));
-	uint8_t *mem = memory[page] + offset, *dsk = disk[block] + skip * 512;
-
-	assert_int_equal(request(op, block * 8 + skip, sectors, (uint64_t)(FIRST + page) * PAGE_BYTES + offset), 0);
-	if (op == AERO_BLOCK_WRITE)
-		memcpy(dsk, mem, sectors * 512);
-	else
-		memcpy(mem, dsk, sectors * 512);
-}
-
-static void check_page(uint32_t page)
-{
-	uint8_t have[PAGE_BYTES];
-
-	assert_int_equal(copy(false, page, 0, PAGE_BYTES, have), OK);
-	if (memcmp(have, memory[page], PAGE_BYTES))
-		fail_msg("page %u is not what was written", page);
-}
-
-static void leave_and_return(void)
-{
-	uint32_t page = (uint32_t)dice(PAGES);
-	struct frame_batch batch;
-
-	p2m_batch_begin(&guest->p2m, &batch);
-	assert_int_equal(p2m_inflate(&guest->p2m, GFN(FIRST + page), ORDER_4K, &batch), OK);
-	p2m_batch_finish(&guest->p2m, &batch);
-	p2m_batch_begin(&guest->p2m, &batch);
-	assert_int_equal(p2m_deflate(&guest->p2m, GFN(FIRST + page), ORDER_4K), OK);
-	p2m_batch_finish(&guest->p2m, &batch);
-	memset(memory[page], 0, PAGE_BYTES);
-}
-
-static void random_steps(void **state)
-{
-	struct alias_counts n;
-
-	(void)state;
-	for (uint32_t i = 0; i < STEPS; i++) {
-		fake_disk_hold = dice(8) ? 0 : (uint32_t)dice(3);
-		switch (dice(8)) {
-		case 0:
-			random_write();
-			break;
-		case 1:
-			random_block(AERO_BLOCK_WRITE);
-			break;
-		case 2:
-		case 3:
-			random_block(AERO_BLOCK_READ);
-			break;
-		case 4:
-			if (dice(4) == 0)
-				leave_and_return();
-			else
-				(void)platform_disk_poll();
-			break;
-		case 5:
-			check_page((uint32_t)dice(PAGES));
-			break;
-		default:
-			reclaim((uint32_t)dice(PAGES) & ~15u);
-			break;
-		}
-		if (i % 1000 == 0)
-			assert_int_equal(fake_hv_audit(), 0);
-	}
-	for (uint32_t p = 0; p < PAGES; p++)
-		check_page(p);
-	for (uint32_t b = 0; b < 48; b++)
-		assert_memory_equal(fake_disk_data(1) + guest->disk.first_sector * 512 + b * PAGE_BYTES, disk[b], PAGE_BYTES);
-	alias_counts(&n);
-	assert_true(n.taken > STEPS / 100);
-	assert_true(n.broken > 10);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -628,7 +402,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(set_full_of_pages_that_are_out, setup, teardown),
 		cmocka_unit_test_setup_teardown(odd_requests, setup, teardown),
 		cmocka_unit_test_setup_teardown(changed_while_hashed, setup, teardown),
-		cmocka_unit_test_setup_teardown(random_steps, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, machine, NULL);

@@ -1,7 +1,8 @@
 /*
- * Pages on their guest's own disk with several CPUs at once: CPU 0 takes pages of a guest by the ladder's steps, while three vCPUs
- * write to pages and blocks of their own, read them back, and check every byte. One has the disk at a time, as
- * vmm/disk_turn.h sees to it. The ladder's clock, which is read between a page's being taken and its being settled, yields.
+ * Pages on their guest's own disk with several CPUs at once: CPU 0 takes pages of a guest by the ladder's
+ * steps, while three vCPUs write to pages and blocks of their own, read them back, and check every byte. One
+ * has the disk at a time, as vmm/disk_turn.h sees to it. The ladder's clock, which is read between a page's
+ * being taken and its being settled, yields.
  */
 #include "mm/alias.h"
 #include "mm/compress.h"
@@ -204,11 +205,13 @@ static void written_and_taken_at_once(void **state)
 		(void)platform_disk_poll();
 	assert_int_equal(fake_hv_audit(), 0);
 	for (uint32_t i = 1; i < CPUS; i++)
-		assert_memory_equal(fake_disk_data(1) + (guest->disk.first_sector + (i - 1) * BLOCKS * 8) * 512, disk[i],
+		assert_memory_equal(fake_disk_data(1) + (guest->disk.first_sector + (i - 1) * BLOCKS * 8) * 512,
+			disk[i],
 			sizeof(disk[i]));
 	alias_counts(&n);
 	print_message("%llu dropped, %llu broken, %llu reads; %llu wanted back\n", (unsigned long long)n.taken,
-		(unsigned long long)n.broken, (unsigned long long)n.reads, (unsigned long long)reclaim_total.wanted_back);
+		(unsigned long long)n.broken, (unsigned long long)n.reads,
+		(unsigned long long)reclaim_total.wanted_back);
 	assert_true(reclaim_total.pages[RECLAIM_COMPRESS] > 100);
 	assert_int_equal(n.wrong, 0);
 	assert_true(n.taken > 100);

@@ -495,7 +495,8 @@ static void sync_at_random(uint32_t disk)
 static void random_step(void)
 {
 	/* None that makes content wrong: it is compared. */
-	static const enum disk_fault faults[] = { DISK_FAULT_NONE, DISK_FAULT_READ, DISK_FAULT_WRITE, DISK_FAULT_DELAY };
+	static const enum disk_fault faults[] = { DISK_FAULT_NONE, DISK_FAULT_READ, DISK_FAULT_WRITE,
+		DISK_FAULT_DELAY };
 	uint32_t h = test_random(&seed) & 1, disk = h ? 4 : 0;
 	struct tracked *t = &tracked[h][test_random(&seed) % ASYNC];
 

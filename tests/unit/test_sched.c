@@ -135,7 +135,8 @@ static enum virt_exit_kind ask_disk(struct fake_vcpu *v, struct script *s, uint6
 
 		if (!r)
 			return fake_virt_fault(v, MIB(1), P2M_WRITE);
-		*r = (struct aero_block_req){ .gpa = MIB(1), .op = s->disk_op, .sectors = s->disk_op != AERO_BLOCK_FLUSH };
+		*r = (struct aero_block_req){ .gpa = MIB(1), .op = s->disk_op,
+			.sectors = s->disk_op != AERO_BLOCK_FLUSH };
 		s->next_gpa = MIB(1);
 	} else if (s->interrupts < 3 && v->virt.gpr[VIRT_RAX] == 1) {
 		s->interrupts++; /* done */
