@@ -20,6 +20,9 @@ static bool (*control_poll)(void); /* set once at boot */
 /* While pages are taken from guests, or the disk is at work, a vCPU's turn lasts no longer than this. */
 #define RECLAIM_US 200u
 
+/* What comes between two turns is charged up to this much. */
+#define SWITCH_US 10u
+
 /* One vCPU of a guest has made another ready. */
 static void wake_owner(struct virt_vcpu *v)
 {
@@ -142,9 +145,21 @@ static void stop_picked(struct sched_cpu *c, struct vcpu *v)
 	spin_unlock(&c->lock);
 }
 
+/*
+ * Switching is the time of whom it is for, and so is what the loop looks at between two turns: who ends his turns at
+ * once would have others pay for it. Not CPU 0's real work, hence a bound.
+ */
+static uint64_t turn_begin(const struct sched_cpu *c)
+{
+	uint64_t now = platform_tsc(), most = platform_tsc_khz * SWITCH_US / 1000;
+
+	return now - MIN(now - c->left_tsc, most);
+}
+
 static struct vcpu *pick(struct sched_cpu *c)
 {
 	bool several = sched_cpu_count > 1;
+	uint64_t begin = turn_begin(c);
 
 	if (several)
 		steal(c);
@@ -159,7 +174,7 @@ static struct vcpu *pick(struct sched_cpu *c)
 	c->running = v;
 	if (v) {
 		sched_set_where(v, VCPU_RUNNING, c->index);
-		c->charged_tsc = platform_tsc();
+		c->charged_tsc = begin;
 		c->slice_end_tsc = c->charged_tsc + fair_left(&c->fair);
 		c->switches++;
 	}
@@ -197,10 +212,11 @@ static void put_back(struct sched_cpu *c, struct vcpu *v, enum exit_action actio
 {
 	virt_put(v->virt);
 	v->spun = action == EXIT_GIVE_WAY;
-	if (UNLIKELY(v->spun) && sched_give_way(c, v, now))
+	if (UNLIKELY(v->spun) && sched_give_way(c, v))
 		return;
 	spin_lock(&c->lock);
-	sched_charge(c, now);
+	c->left_tsc = platform_tsc();
+	sched_charge(c, c->left_tsc);
 	c->running = NULL;
 	bool stop = sched_stop_wanted(v);
 
@@ -371,7 +387,8 @@ void sched_rest(void)
 			platform_idle(next_deadline(c));
 		__atomic_store_n(&c->idle, 0, __ATOMIC_SEQ_CST);
 	}
-	c->idle_tsc += platform_tsc() - start;
+	c->left_tsc = platform_tsc();
+	c->idle_tsc += c->left_tsc - start;
 }
 
 _Noreturn void sched_loop(void)

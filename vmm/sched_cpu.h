@@ -17,6 +17,7 @@ struct sched_cpu {
 	/* written by the owner; others read hints */
 	struct vcpu *running;
 	uint64_t slice_end_tsc;
+	uint64_t left_tsc; /* when the last turn, or the last rest, was over */
 	uint64_t idle_tsc, guest_tsc, switches, steals;
 	uint32_t index;
 } __attribute__((aligned(64)));
@@ -78,7 +79,7 @@ static inline void sched_unlock_both(struct sched_cpu *a, struct sched_cpu *b)
 }
 
 /* sched_spin.c. `v` ran on `c` and leaves for EXIT_GIVE_WAY; no lock held. True: it waits elsewhere now. */
-bool sched_give_way(struct sched_cpu *c, struct vcpu *v, uint64_t now);
+bool sched_give_way(struct sched_cpu *c, struct vcpu *v);
 /* Lock of `c` held: the running one has used what it used until now. */
 void sched_charge(struct sched_cpu *c, uint64_t now);
 /* `v`, on no queue or list and owned by the caller, becomes RUNNABLE somewhere; or STOPPED. */

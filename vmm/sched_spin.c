@@ -42,12 +42,13 @@ enum exit_action sched_spins(struct vcpu *v, uint64_t peer)
  * `peer` was RUNNABLE at `where`. Only if it is behind `v`: one that is before it runs first anyway. Once unlocked,
  * another CPU may run `v`.
  */
-static bool exchange(struct sched_cpu *c, struct vcpu *v, struct vcpu *peer, uint32_t where, uint64_t now)
+static bool exchange(struct sched_cpu *c, struct vcpu *v, struct vcpu *peer, uint32_t where)
 {
 	struct sched_cpu *there = &sched_cpus[where >> VCPU_CPU_SHIFT];
 
 	sched_lock_both(c, there);
-	sched_charge(c, now);
+	c->left_tsc = platform_tsc();
+	sched_charge(c, c->left_tsc);
 	bool can = __atomic_load_n(&peer->where, __ATOMIC_ACQUIRE) == where && !sched_stop_wanted(v) &&
 		v->fair.weight == peer->fair.weight && fair_allows(&peer->fair, c->index) &&
 		fair_allows(&v->fair, there->index) && fair_before(v->fair.vtime, peer->fair.vtime);
@@ -63,7 +64,7 @@ static bool exchange(struct sched_cpu *c, struct vcpu *v, struct vcpu *peer, uin
 	return can;
 }
 
-bool sched_give_way(struct sched_cpu *c, struct vcpu *v, uint64_t now)
+bool sched_give_way(struct sched_cpu *c, struct vcpu *v)
 {
 	struct guest *g = v->guest;
 	uint32_t count = g->vcpu_count, me = (uint32_t)(v - g->vcpu);
@@ -73,7 +74,7 @@ bool sched_give_way(struct sched_cpu *c, struct vcpu *v, uint64_t now)
 		uint32_t where = __atomic_load_n(&p->where, __ATOMIC_ACQUIRE);
 
 		if (meant(v, p) && may_help(v, p) && (where & VCPU_STATE_MASK) == VCPU_RUNNABLE &&
-			exchange(c, v, p, where, now))
+			exchange(c, v, p, where))
 			return true;
 	}
 	return false;

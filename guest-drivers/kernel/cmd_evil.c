@@ -22,6 +22,25 @@ static void evil_cli(void)
 		__asm__ volatile("pause");
 }
 
+/* A turn is over before it has begun, again and again: what switching costs is not to be the others'. */
+static void evil_yield(void)
+{
+	print("giving way for ever\n");
+	irq_off();
+	for (;;)
+		hypercall(AERO_HC_YIELD, UINT64_MAX, 0, 0);
+}
+
+static void evil_doze(void)
+{
+	print("dozing for ever\n");
+	irq_off();
+	for (;;) {
+		wrmsr(MSR_TSC_DEADLINE, rdtsc() + 1);
+		__asm__ volatile("sti; hlt; cli" : : : "memory");
+	}
+}
+
 static void evil_triple(void)
 {
 	char *words[] = { (char *)"crash", (char *)"triple" };
@@ -222,6 +241,8 @@ static const struct {
 } kinds[] = {
 	{ "cli", evil_cli },
 	{ "triple", evil_triple },
+	{ "yield", evil_yield },
+	{ "doze", evil_doze },
 	{ "addresses", evil_addresses },
 	{ "balloon", evil_balloon },
 	{ "touch", evil_touch },
@@ -245,7 +266,7 @@ static void evil(unsigned int count, char **words)
 			kinds[i].run();
 			return;
 		}
-	print("evil cli|triple|hypercalls [N]|addresses|balloon|touch|block|outside|shadow\n");
+	print("evil cli|triple|yield|doze|hypercalls [N]|addresses|balloon|touch|block|outside|shadow\n");
 }
 
 const struct command commands_evil[] = {
