@@ -47,7 +47,7 @@ struct vcpu {
 	bool halted;             /* in HLT: kept over a pause */
 	uint64_t cpu_tsc;        /* time it ran */
 	uint64_t spin_for;       /* whom it spins for, if it gives way: a vCPU's index, or any. Its CPU's */
-	bool spun;               /* its last turn ended by that; others read a hint */
+	bool spun;               /* its last turn ended by that; atomic, others read a hint */
 	/* What became of its other time, for the policy (balloon/stall.h). Written by who owns it or its place;
 	 * read by CPU 0, a little old or torn from each other as they may be. */
 	uint64_t where_since_tsc; /* where it is now */

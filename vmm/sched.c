@@ -211,8 +211,8 @@ static void fall_asleep(struct sched_cpu *c, struct vcpu *v, uint64_t now)
 static void put_back(struct sched_cpu *c, struct vcpu *v, enum exit_action action, uint64_t now)
 {
 	virt_put(v->virt);
-	v->spun = action == EXIT_GIVE_WAY;
-	if (UNLIKELY(v->spun) && sched_give_way(c, v))
+	__atomic_store_n(&v->spun, action == EXIT_GIVE_WAY, __ATOMIC_RELAXED);
+	if (UNLIKELY(action == EXIT_GIVE_WAY) && sched_give_way(c, v))
 		return;
 	spin_lock(&c->lock);
 	c->left_tsc = platform_tsc();

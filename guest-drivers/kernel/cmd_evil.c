@@ -11,8 +11,6 @@
 
 #define FLOOD_CALLS 20000u
 #define SHADOWS     3u
-#define MSR_X2APIC_IRR      0x820u
-#define MSR_X2APIC_SELF_IPI 0x83fu
 
 static void evil_cli(void)
 {

@@ -13,7 +13,6 @@
 #include "guest-drivers/kernel/timer.h"
 #include "guest-drivers/kernel/vm.h"
 
-#define MSR_X2APIC_ICR 0x830u
 #define ICR_INIT       0x4500u
 #define ICR_STARTUP    0x4600u
 #define TEST_VECTOR    0x40u

@@ -17,7 +17,10 @@
 #define MSR_TSC_DEADLINE 0x6e0u
 #define MSR_X2APIC_EOI   0x80bu
 #define MSR_X2APIC_SVR   0x80fu
+#define MSR_X2APIC_IRR   0x820u /* eight of 32 vectors */
+#define MSR_X2APIC_ICR   0x830u
 #define MSR_X2APIC_TIMER 0x832u
+#define MSR_X2APIC_SELF_IPI 0x83fu
 
 enum vector {
 	VECTOR_NMI = 2,

@@ -11,8 +11,6 @@
 #include "guest-drivers/kernel/timer.h"
 #include "guest-drivers/kernel/vm.h"
 
-#define MSR_X2APIC_IRR 0x820u
-#define MSR_X2APIC_ICR 0x830u
 #define ICR_INIT       0x4500u
 #define ICR_STARTUP    0x4600u
 #define START_NS       (5000 * NS_PER_MS)

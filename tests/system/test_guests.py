@@ -3,6 +3,7 @@ import re
 
 import pytest
 from hogs import wait_for
+from machine import BACKEND
 
 CONFIG = """/dts-v1/;
 / {
@@ -77,9 +78,14 @@ def test_touching_a_ballooned_page_takes_it_back(machine):
     good_goes_on(machine)
 
 
-def test_interrupts_off_forever(machine):
-    send_only(machine, "bad", "evil cli")
+@pytest.mark.parametrize("kind", ["cli", "yield", "doze"])
+def test_it_wants_the_processor_for_ever(machine, kind):
+    """With interrupts off; by turns that are over at once; by naps of no time."""
+    send_only(machine, "bad", f"evil {kind}")
     good_goes_on(machine)
+    stats = machine.cmd_json("stats bad")
+    assert kind != "yield" or stats["hypercalls"]["yield"] > 100, stats
+    assert kind != "cli" or BACKEND == "svm" or stats["exits"]["pause-loop"] > 100, stats  # QEMU has no filter
     state_is(machine, "bad", "running")
     fresh(machine)
     assert "free" in machine.guest_shell("bad", "free")
